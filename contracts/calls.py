@@ -1,0 +1,118 @@
+"""What crosses between a gateway and the place where a job runs: a call there, frames and one outcome back.
+
+It crosses as msgpack, so that nothing that came off the bus is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from contracts.errors import ErrorInfo
+from contracts.events import Artifact
+
+__all__ = [
+    "Call",
+    "Emitted",
+    "Frame",
+    "Gone",
+    "Outcome",
+    "Raised",
+    "Reported",
+    "Returned",
+    "decode_call",
+    "decode_reply",
+    "encode",
+]
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One attempt at one job."""
+
+    kind: str
+    job_id: str
+    run: int
+    attempt: int
+    input: bytes
+    """The decoded input, encoded again as JSON."""
+    deadline: float
+    """Seconds since the epoch, by the server's clock."""
+    timeout_s: float
+    """What was left of it when the call was made."""
+    exclusive: bool
+    """Needs an actor to itself."""
+    streams: bool
+    """Takes a context, and so may send frames."""
+    correlation_id: str = ""
+    traceparent: str | None = None
+
+    @property
+    def job(self) -> str:
+        """`<kind>.<id>`."""
+        return f"{self.kind}.{self.job_id}"
+
+
+class Reported(Struct, frozen=True, kw_only=True, tag="reported", omit_defaults=True):
+    """The job reports progress."""
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    step: str | None = None
+    eta_ms: int | None = None
+    counts: dict[str, int] | None = None
+
+
+class Emitted(Struct, frozen=True, kw_only=True, tag="emitted"):
+    """The job says something, for `agent.<topic>.<name>.<job_id>`."""
+
+    topic: str
+    name: str
+    body: bytes
+
+
+class Returned(Struct, frozen=True, kw_only=True, tag="returned", omit_defaults=True):
+    """The job succeeded."""
+
+    result: bytes
+    """As JSON."""
+    artifacts: list[Artifact] = []
+
+
+class Raised(Struct, frozen=True, kw_only=True, tag="raised", omit_defaults=True):
+    """The job's own code failed, or said how it wants to go on."""
+
+    error: ErrorInfo
+    retry_after_s: float | None = None
+    """When the kind says how long to wait; None leaves it to the policy."""
+
+
+class Gone(Struct, frozen=True, kw_only=True, tag="gone"):
+    """What ran the job died, or could not be started."""
+
+    error: ErrorInfo
+
+
+Frame = Reported | Emitted
+Outcome = Returned | Raised | Gone
+
+_encoder = msgspec.msgpack.Encoder()
+_calls = msgspec.msgpack.Decoder(Call)
+_replies = msgspec.msgpack.Decoder(Reported | Emitted | Returned | Raised | Gone)
+
+
+def encode(value: Call | Frame | Outcome) -> bytes:
+    """As msgpack."""
+    return _encoder.encode(value)
+
+
+def decode_call(data: bytes) -> Call:
+    """The call that `data` holds."""
+    return _calls.decode(data)
+
+
+def decode_reply(data: bytes) -> Frame | Outcome:
+    """The frame or outcome that `data` holds."""
+    return _replies.decode(data)
+
+

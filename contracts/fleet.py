@@ -1,0 +1,282 @@
+"""What gateways say of themselves: `workers.<topic>.<event>.<gateway>`, and their key in KV `workers`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, Struct
+
+from contracts.errors import ErrorInfo, Reason
+
+__all__ = [
+    "FLEET_EVENTS",
+    "ActiveJob",
+    "ActorFailed",
+    "ActorInitialized",
+    "ActorRestarted",
+    "ActorRetired",
+    "BackpressureApplied",
+    "BackpressureReleased",
+    "ControlDone",
+    "ControlRefused",
+    "FleetEvent",
+    "GatewayDraining",
+    "GatewayStarted",
+    "GatewayStatus",
+    "GatewayStopped",
+    "IntakeRefused",
+    "KindTotals",
+    "PoolCreated",
+    "PoolResized",
+    "PressureReason",
+    "Versions",
+]
+
+Count = Annotated[int, Meta(ge=0)]
+PressureReason = Literal["depth", "events_full", "dlq_full", "circuit_open"]
+
+
+class FleetEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every `workers.*` event tells."""
+
+    topic: ClassVar[str]
+    name: ClassVar[str]
+
+    gateway: str
+    time: datetime
+
+
+class Versions(Struct, frozen=True, kw_only=True):
+    """What a gateway runs on."""
+
+    jetray: str
+    python: str
+    ray: str | None
+    nats_server: str
+
+
+class GatewayStarted(FleetEvent, frozen=True, kw_only=True):
+    """It pulls from now on. Its Ray may still be starting."""
+
+    topic: ClassVar[str] = "gateway"
+    name: ClassVar[str] = "started"
+
+    kinds: list[str]
+    versions: Versions
+
+
+class GatewayDraining(FleetEvent, frozen=True, kw_only=True):
+    """It pulls no more; running jobs have the grace period."""
+
+    topic: ClassVar[str] = "gateway"
+    name: ClassVar[str] = "draining"
+
+    reason: str
+    active: Count
+
+
+class GatewayStopped(FleetEvent, frozen=True, kw_only=True):
+    """Its last word."""
+
+    topic: ClassVar[str] = "gateway"
+    name: ClassVar[str] = "stopped"
+
+    uptime_ms: Count
+
+
+class PoolCreated(FleetEvent, frozen=True, kw_only=True):
+    """A profile's pool has its actors."""
+
+    topic: ClassVar[str] = "pool"
+    name: ClassVar[str] = "created"
+
+    profile: str
+    actors: list[str]
+    cpus: float
+    gpus: float
+    memory: Count
+    slots: Count
+
+
+class PoolResized(FleetEvent, frozen=True, kw_only=True):
+    """A pool grew or shrank."""
+
+    topic: ClassVar[str] = "pool"
+    name: ClassVar[str] = "resized"
+
+    profile: str
+    before: Count
+    after: Count
+    depth: Count
+
+
+class ActorInitialized(FleetEvent, frozen=True, kw_only=True):
+    """An actor is ready."""
+
+    topic: ClassVar[str] = "actor"
+    name: ClassVar[str] = "initialized"
+
+    profile: str
+    actor: str
+    duration_ms: Count
+
+
+class ActorFailed(FleetEvent, frozen=True, kw_only=True):
+    """An actor died, or could not start."""
+
+    topic: ClassVar[str] = "actor"
+    name: ClassVar[str] = "failed"
+
+    profile: str
+    actor: str
+    error: ErrorInfo
+    jobs: list[str]
+    """`<kind>.<id>` of each job that it took along."""
+    executions: Count
+    """Jobs that it had finished."""
+
+
+class ActorRestarted(FleetEvent, frozen=True, kw_only=True):
+    """A new actor stands in a dead one's place."""
+
+    topic: ClassVar[str] = "actor"
+    name: ClassVar[str] = "restarted"
+
+    profile: str
+    actor: str
+    replaces: str
+    restarts: Count
+    reason: str
+
+
+class ActorRetired(FleetEvent, frozen=True, kw_only=True):
+    """An actor was let go: scaled down, recycled or drained."""
+
+    topic: ClassVar[str] = "actor"
+    name: ClassVar[str] = "retired"
+
+    profile: str
+    actor: str
+    reason: str
+    executions: Count
+
+
+class BackpressureApplied(FleetEvent, frozen=True, kw_only=True):
+    """A kind is over its high watermark at the pool's greatest size, or cannot be worked."""
+
+    topic: ClassVar[str] = "backpressure"
+    name: ClassVar[str] = "applied"
+
+    kind: str
+    depth: Count
+    high: Count
+    actors: Count
+    reason: PressureReason
+
+
+class BackpressureReleased(FleetEvent, frozen=True, kw_only=True):
+    """The pressure is off."""
+
+    topic: ClassVar[str] = "backpressure"
+    name: ClassVar[str] = "released"
+
+    kind: str
+    depth: Count
+    low: Count
+    lasted_ms: Count
+    completed: Count
+
+
+class IntakeRefused(FleetEvent, frozen=True, kw_only=True):
+    """A message was refused because of its id; the log of that id was not touched."""
+
+    topic: ClassVar[str] = "intake"
+    name: ClassVar[str] = "refused"
+
+    kind: str
+    job_id: str
+    reason: Reason
+    dlq_sequence: Count
+
+
+class ControlDone(FleetEvent, frozen=True, kw_only=True):
+    """A command was carried out."""
+
+    topic: ClassVar[str] = "control"
+    name: ClassVar[str] = "done"
+
+    command: str
+    """The subject that it came on."""
+    sequence: Count
+    """The command's sequence in `CONTROL`."""
+    detail: str
+
+
+class ControlRefused(FleetEvent, frozen=True, kw_only=True):
+    """A command was refused, and why."""
+
+    topic: ClassVar[str] = "control"
+    name: ClassVar[str] = "refused"
+
+    command: str
+    sequence: Count
+    reason: str
+
+
+FLEET_EVENTS: tuple[type[FleetEvent], ...] = (
+    GatewayStarted,
+    GatewayDraining,
+    GatewayStopped,
+    PoolCreated,
+    PoolResized,
+    ActorInitialized,
+    ActorFailed,
+    ActorRestarted,
+    ActorRetired,
+    BackpressureApplied,
+    BackpressureReleased,
+    IntakeRefused,
+    ControlDone,
+    ControlRefused,
+)
+"""Every `workers.*` event."""
+
+
+class ActiveJob(Struct, frozen=True, kw_only=True):
+    """A job that a gateway holds now."""
+
+    kind: str
+    job_id: str
+    run: int
+    attempt: int
+    started: datetime
+    deadline: datetime
+    actor: str | None
+
+
+class KindTotals(Struct, frozen=True, kw_only=True):
+    """A kind's figures since the gateway started."""
+
+    active: Count
+    completed: Count
+    failed: Count
+    cancelled: Count
+    retried: Count
+    average_ms: float
+    """Of completed jobs."""
+    depth: Count | None
+    """Messages waiting plus messages pulled and not acknowledged; null where not known yet."""
+
+
+class GatewayStatus(Struct, frozen=True, kw_only=True):
+    """A gateway's key in KV `workers`, renewed every few seconds. For eyes, never for decisions."""
+
+    gateway: str
+    time: datetime
+    state: Literal["starting", "serving", "draining"]
+    uptime_ms: Count
+    active: list[ActiveJob]
+    kinds: dict[str, KindTotals]
+    pools: dict[str, dict[str, Any]]
+    versions: Versions

@@ -1,0 +1,150 @@
+"""The pool as the runtime sees it: calls go in, frames and one outcome come out.
+
+A pool knows nothing of kinds. It carries a `Call` to a `Host`, which lives where jobs run, and brings back what the
+host says. Whatever ends otherwise is `Gone`: the attempt is lost, or its profile is not fit to run anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from contracts.calls import Call, Frame, Outcome, Raised, Returned
+from contracts.errors import ErrorInfo
+
+__all__ = [
+    "ConfigError",
+    "Execution",
+    "Host",
+    "HostSpec",
+    "Pool",
+    "PoolEvent",
+    "PoolListener",
+    "Profile",
+    "Reservation",
+    "Slots",
+]
+
+
+class ConfigError(Exception):
+    """The operator's settings keep the pool from starting: one line that says what to do."""
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """An operator's recipe for actors."""
+
+    name: str
+    actors: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0
+    """Bytes that Ray reserves an actor; 0 reserves nothing."""
+    concurrency: int = 1
+    """Async jobs that share one actor. A sync job has an actor to itself."""
+    runtime_env: dict[str, Any] = {}
+
+
+class HostSpec(Struct, frozen=True, kw_only=True):
+    """How a place where jobs run builds its host: `factory` is `module:attribute`, called with `config`."""
+
+    factory: str
+    config: bytes
+
+
+class Host(Protocol):
+    """What runs calls, where jobs run."""
+
+    async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
+        """Run the call to its outcome; frames go to `send`, always from the loop that awaits this."""
+        ...
+
+    def cancel(self, job: str) -> bool:
+        """Ask the running job `<kind>.<id>` to stop; False where it does not run here."""
+        ...
+
+
+class Execution(Protocol):
+    """An attempt on its way."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """What the job says while it runs; ends with it. At most one reader."""
+        ...
+
+    async def outcome(self) -> Outcome:
+        """How it ended. Never raises for what the job did."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask the job to stop, wait `grace_s`, then kill what runs it. Nothing of it runs any more on return."""
+        ...
+
+
+class Reservation(Protocol):
+    """A slot taken. Whoever holds it must start a call or release it."""
+
+    @property
+    def actor(self) -> str:
+        """What will run the call."""
+        ...
+
+    def start(self, call: Call) -> Execution:
+        """Begin the attempt. The slot is free again once the execution has ended."""
+        ...
+
+    def release(self) -> None:
+        """Give the slot back unused."""
+        ...
+
+
+class Slots(Struct, frozen=True, kw_only=True):
+    """A profile's room for jobs."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEvent:
+    """Something that really happened to a pool or an actor."""
+
+    what: Literal["created", "initialized", "failed", "restarted", "retired"]
+    profile: str
+    actor: str = ""
+    actors: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    error: ErrorInfo | None = None
+    jobs: tuple[str, ...] = ()
+    """`<kind>.<id>` of each job that it took along."""
+    executions: int = 0
+    replaces: str = ""
+    restarts: int = 0
+    reason: str = ""
+
+
+PoolListener = Callable[[PoolEvent], None]
+
+
+class Pool(Protocol):
+    """Places where jobs run, in profiles."""
+
+    async def serve(self, listener: PoolListener) -> None:
+        """Start, and keep actors alive until cancelled; then stop everything. Raises `ConfigError`.
+
+        Until a profile's first actor is ready it has no free slot, so whoever waits for one simply waits.
+        """
+        ...
+
+    def slots(self, profile: str, *, exclusive: bool) -> Slots:
+        """Room for jobs now, counted in whole actors for exclusive ones."""
+        ...
+
+    async def wait_free(self, profile: str, *, exclusive: bool) -> None:
+        """Return once there is room."""
+        ...
+
+    async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
+        """Take a slot, or a whole actor for an exclusive call; waits its turn for one."""
+        ...

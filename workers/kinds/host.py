@@ -1,0 +1,126 @@
+"""Runs calls where jobs run, whatever the pool: in a Ray actor, in a child process, or in this very task.
+
+Nothing here raises for what a job does: user code's errors become `Raised`, and the pool sees an exception only where
+the host itself is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import msgspec
+from msgspec import Raw, Struct
+
+from contracts.calls import Call, Frame, Raised, Returned
+from contracts.codec import unencodable_path
+from contracts.errors import ErrorInfo, bounded
+from workers.kinds.context import JobContext
+from workers.kinds.registry import Fail, Kind, Retry, load
+
+__all__ = ["HostConfig", "KindHost", "build"]
+
+
+class HostConfig(Struct, frozen=True):
+    """What a host must know: modules of kinds, and the settings of each kind that has some."""
+
+    modules: list[str] = []
+    kinds: dict[str, Raw] = {}
+
+
+def build(config: bytes) -> KindHost:
+    """The host for `config`, a `HostConfig` as JSON. Raises `KindError`."""
+    settings = msgspec.json.decode(config, type=HostConfig)
+    return KindHost(load(settings.modules), settings.kinds)
+
+
+class KindHost:
+    """Runs calls of the kinds it knows."""
+
+    def __init__(self, kinds: dict[str, Kind], configs: dict[str, Raw]) -> None:
+        self._kinds = kinds
+        self._configs = configs
+        self._built: dict[str, Callable[..., Any]] = {}
+        self._running: dict[str, tuple[JobContext, anyio.CancelScope]] = {}
+
+    async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
+        """Run the call to its outcome; frames go to `send`, always from the loop that awaits this."""
+        kind = self._kinds[call.kind]
+        with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
+            context = JobContext(call, send if kind.is_async else _from_thread(send))
+            self._running[call.job] = (context, scope)
+            try:
+                return await self._run(kind, call, context)
+            finally:
+                del self._running[call.job]
+                context.close()
+        if context.remaining_s == 0.0:
+            return _raised("deadline", "DeadlineExceeded", "the job did not end before its deadline")
+        return _raised("user", "Cancelled", "the job was asked to stop")
+
+    def cancel(self, job: str) -> bool:
+        """Ask the running job `<kind>.<id>` to stop; False where it does not run here."""
+        running = self._running.get(job)
+        if running is None:
+            return False
+        context, scope = running
+        context.cancel()
+        scope.cancel()
+        return True
+
+    async def _run(self, kind: Kind, call: Call, context: JobContext) -> Returned | Raised:
+        try:
+            function = self._function(kind)
+            value = msgspec.json.decode(call.input, type=kind.input_type)
+            arguments = (context, value) if kind.takes_context else (value,)
+            if kind.is_async:
+                result = await function(*arguments)
+            elif kind.takes_context:
+                result = await anyio.to_thread.run_sync(function, *arguments)
+            else:
+                # Short by declaration, and alone in its actor: a thread would cost more than the job.
+                result = function(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever user code raises is the job's outcome
+            return _outcome_of(error, context)
+        if isinstance(result, (Retry, Fail)):
+            return _outcome_of(result, context)
+        return _encoded(kind, result)
+
+    def _function(self, kind: Kind) -> Callable[..., Any]:
+        function = self._built.get(kind.name)
+        if function is None:
+            function = self._built[kind.name] = kind.build(self._configs.get(kind.name))
+        return function
+
+
+def _from_thread(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
+    return lambda frame: anyio.from_thread.run_sync(send, frame)
+
+
+def _encoded(kind: Kind, result: Any) -> Returned | Raised:
+    try:
+        return Returned(result=msgspec.json.encode(msgspec.convert(result, kind.result_type, from_attributes=True)))
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        where = unencodable_path(result)
+        text = str(error) if where is None else f"{error} - at `{where}`"
+        return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
+
+
+def _outcome_of(error: Exception, context: JobContext) -> Raised:
+    name = type(error).__name__
+    text = bounded(str(error) or name)
+    match error:
+        case Retry():
+            info = ErrorInfo(reason="user", type=name, message=text, retryable=True)
+            return Raised(error=info, retry_after_s=error.after)
+        case Fail():
+            return Raised(error=ErrorInfo(reason=error.reason, type=name, message=text, retryable=False))
+    context.log.warning("job %s raised %s", context.job_id, name, exc_info=error)
+    return Raised(error=ErrorInfo(reason="user", type=name, message=text, retryable=True))
+
+
+def _raised(reason: Any, name: str, message: str) -> Raised:
+    return Raised(error=ErrorInfo(reason=reason, type=name, message=bounded(message), retryable=False))
