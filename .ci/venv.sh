@@ -19,6 +19,11 @@ fail() {
   exit 1
 }
 
+# What pip does now, by its last telling line.
+progress() {
+  sed -En 's/^ *(Collecting|Downloading|Building) ([^ -]*).*/\1 \2/p; s/^Installing collected.*/Unpacking/p' "$log" | tail -n 1
+}
+
 # Say what runs, and every few seconds that it still does; keep its output for the case that it fails.
 step() {
   local what=$1 began=$SECONDS rc=0 next
@@ -31,7 +36,7 @@ step() {
   while kill -0 "$job" 2>/dev/null; do
     sleep 0.2
     if ((SECONDS >= next)); then
-      echo "jetray:   $((SECONDS - began)) s, $(sed -En 's/^ *(Collecting|Downloading|Installing|Building) ([^ ]*).*/\1 \2/p' "$log" | tail -n 1)"
+      echo "jetray:   $((SECONDS - began)) s, $(progress)"
       next=$((SECONDS + 15))
     fi
   done

@@ -29,7 +29,7 @@ class AgentResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From 1; 0 for what belongs to no round (the first proposals and the final scores)."""
     status: Status
     duration_ms: Annotated[int, Meta(ge=0)]
-    timestamp: datetime
+    timestamp: Annotated[datetime, Meta(tz=True)]
     model: str
     provider: str
     proposal: str | None = None

@@ -98,7 +98,7 @@ Outcome = Returned | Raised | Gone
 
 _encoder = msgspec.msgpack.Encoder()
 _calls = msgspec.msgpack.Decoder(Call)
-_replies = msgspec.msgpack.Decoder(Reported | Emitted | Returned | Raised | Gone)
+_replies: msgspec.msgpack.Decoder[Frame | Outcome] = msgspec.msgpack.Decoder(Frame | Outcome)
 
 
 def encode(value: Call | Frame | Outcome) -> bytes:
@@ -114,5 +114,3 @@ def decode_call(data: bytes) -> Call:
 def decode_reply(data: bytes) -> Frame | Outcome:
     """The frame or outcome that `data` holds."""
     return _replies.decode(data)
-
-

@@ -13,8 +13,10 @@ __all__ = ["Undecodable", "canonical", "check_depth", "decode", "encode", "unenc
 T = TypeVar("T")
 
 _STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_PATH_LEVELS: Final = 16
 _canonical = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder()
+_anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class Undecodable(ValueError):
@@ -57,22 +59,31 @@ def encode(value: Any) -> bytes:
 
 
 def canonical(value: Any, without: frozenset[str] = frozenset()) -> bytes:
-    """`value` as JSON with sorted keys, less the top-level fields `without`: equal values give equal bytes."""
-    if without:
-        plain = msgspec.to_builtins(value, order="sorted")
-        value = {name: field for name, field in plain.items() if name not in without}
-    return _canonical.encode(value)
+    """`value` as JSON with sorted keys, less the top-level fields `without`: equal values give equal bytes.
+
+    `Undecodable` where the value holds raw JSON that is none; `TypeError` or `ValueError` where JSON cannot hold it.
+    """
+    # Through JSON and back: only so are raw parts sorted too, and keys that are numbers or dates turned into text.
+    plain = decode(_anything, _encoder.encode(value))
+    if without and isinstance(plain, dict):
+        plain = {name: field for name, field in plain.items() if name not in without}
+    return _canonical.encode(plain)
 
 
-def unencodable_path(value: Any, path: str = "$") -> str | None:
-    """Where in `value` the first thing stands that JSON cannot hold, like `$.metrics['loss']`; None if nowhere."""
+def unencodable_path(value: Any, path: str = "$", levels: int = _PATH_LEVELS) -> str | None:
+    """Where in `value` the first thing stands that JSON cannot hold, like `$.metrics['loss']`; None if nowhere.
+
+    Looks `levels` deep at most, since a value that holds itself has no end.
+    """
     try:
         _encoder.encode(value)
         return None
     except (TypeError, ValueError, RecursionError, OverflowError):
         pass
+    if levels == 0:
+        return path
     for step, child in _children(value):
-        found = unencodable_path(child, path + step)
+        found = unencodable_path(child, path + step, levels - 1)
         if found is not None:
             return found
     return path

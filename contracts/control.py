@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from msgspec import Struct
 
 from contracts.tokens import is_token
 
-__all__ = ["Cancel", "Command", "Drain", "NotACommand", "Replay", "parse"]
+__all__ = ["Cancel", "CancelRequest", "Command", "Drain", "NotACommand", "Replay", "parse"]
 
 
 class NotACommand(ValueError):
@@ -41,13 +44,15 @@ class CancelRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 Command = Cancel | Replay | Drain
 
+_SEQUENCE: Final = re.compile(r"[1-9][0-9]{0,17}")
+
 
 def parse(subject: str) -> Command:
     """The command that came on `subject`, or `NotACommand`."""
     match subject.split("."):
         case ["control", "cancel", kind, job_id] if is_token(kind) and is_token(job_id):
             return Cancel(kind, job_id)
-        case ["control", "replay", sequence] if sequence.isascii() and sequence.isdigit() and len(sequence) < 19:
+        case ["control", "replay", sequence] if _SEQUENCE.fullmatch(sequence):
             return Replay(int(sequence))
         case ["control", "drain", gateway] if is_token(gateway):
             return Drain(gateway)

@@ -48,6 +48,8 @@ EVENT_LIMIT: Final = 512 * 1024
 
 Count = Annotated[int, Meta(ge=0)]
 Ordinal = Annotated[int, Meta(ge=1)]
+Time = Annotated[datetime, Meta(tz=True)]
+"""Always with its offset, and ours is always UTC."""
 Outcome = Literal["completed", "failed", "cancelled"]
 Stage = Literal["queued", "delayed", "running"]
 
@@ -104,7 +106,7 @@ class LogEvent(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaul
     run: Ordinal
     attempt: Ordinal
     """From 1 in each run; stays as it was on events between attempts."""
-    time: datetime
+    time: Time
     """UTC, by the writer's estimate of the server's clock."""
     gateway: str
     origin: str
@@ -128,7 +130,7 @@ class Started(LogEvent, frozen=True, kw_only=True, tag="started"):
     """Null for batch kinds, which occupy no actor."""
     waited_ms: Count
     """Since the server stored the message."""
-    deadline: datetime
+    deadline: Time
     """Server time at which the job ends, come what may."""
     spent: Spent
 
@@ -203,9 +205,7 @@ class Requeued(LogEvent, frozen=True, kw_only=True, tag="requeued"):
     input_sha256: str
 
 
-Event = (
-    Started | Progress | Retrying | FilesTracked | FilesTrackingFailed | Completed | Failed | Cancelled | Requeued
-)
+Event = Started | Progress | Retrying | FilesTracked | FilesTrackingFailed | Completed | Failed | Cancelled | Requeued
 """Any event of a job log."""
 
 _TERMINAL = (Completed, Failed, Cancelled)

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 Count = Annotated[int, Meta(ge=0)]
+Time = Annotated[datetime, Meta(tz=True)]
+"""Always with its offset, and ours is always UTC."""
 PressureReason = Literal["depth", "events_full", "dlq_full", "circuit_open"]
 
 
@@ -44,7 +46,7 @@ class FleetEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: ClassVar[str]
 
     gateway: str
-    time: datetime
+    time: Time
 
 
 class Versions(Struct, frozen=True, kw_only=True):
@@ -250,8 +252,8 @@ class ActiveJob(Struct, frozen=True, kw_only=True):
     job_id: str
     run: int
     attempt: int
-    started: datetime
-    deadline: datetime
+    started: Time
+    deadline: Time
     actor: str | None
 
 
@@ -273,7 +275,7 @@ class GatewayStatus(Struct, frozen=True, kw_only=True):
     """A gateway's key in KV `workers`, renewed every few seconds. For eyes, never for decisions."""
 
     gateway: str
-    time: datetime
+    time: Time
     state: Literal["starting", "serving", "draining"]
     uptime_ms: Count
     active: list[ActiveJob]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
@@ -24,13 +24,16 @@ from contracts.codec import Undecodable, canonical, check_depth, decode
 from contracts.errors import ErrorInfo, Reason, bounded
 from contracts.tokens import as_token, is_token
 
-__all__ = ["Accepted", "InputSpec", "Limits", "Message", "Refused", "read"]
+__all__ = ["Accepted", "InputSpec", "Limits", "Message", "Refused", "read", "refuse"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ENVELOPE: Final = ("event_type", "idempotency_key", "correlation_id", "timestamp", "producer")
-_SUBJECT_ID_BYTES: Final = 512
+_ORIGIN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}:[1-9][0-9]{0,18}")
+_ID_BYTES: Final = 512
+"""What events repeat of an id that a publisher chose is bounded to so many bytes."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -78,15 +81,27 @@ class InputSpec(Generic[T]):
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(input_type)
 
     def decode(self, body: bytes, *, foreign: bool = False) -> T:
-        """The typed input, or `Undecodable`. Of a `foreign` domain event, fields that the kind does not name are ignored."""
+        """The typed input, or `Undecodable`. Of a `foreign` event, fields that the kind does not name are ignored."""
         if foreign and self.fields is not None:
             fields = decode(_objects, body)
             body = msgspec.json.encode({name: raw for name, raw in fields.items() if name in self.fields})
-        return decode(self._decoder, body)
+        try:
+            return decode(self._decoder, body)
+        except Undecodable:
+            raise
+        except Exception as error:
+            # An input type may bring a `__post_init__` that raises anything.
+            raise Undecodable(f"{type(error).__name__}: {error}") from error
 
     def digest(self, value: T) -> str:
-        """sha256 in hex over the canonical bytes of what makes the input itself."""
-        return sha256(canonical(value, self.not_identity)).hexdigest()
+        """sha256 in hex over the canonical bytes of what makes the input itself.
+
+        `Undecodable` where the input cannot be encoded again: neither compared nor handed to whatever runs it.
+        """
+        try:
+            return sha256(canonical(value, self.not_identity)).hexdigest()
+        except (TypeError, ValueError) as error:
+            raise Undecodable(f"the input cannot be encoded again: {error}") from error
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
@@ -124,32 +139,40 @@ def read(message: Message, spec: InputSpec[Any], limits: Limits, *, foreign: boo
     """What `message` asks of the kind that `spec` describes. Size is checked before depth, depth before decoding."""
     headers = {name.lower(): value for name, value in message.headers.items()}
     if len(message.body) > limits.input_bytes:
-        text = f"the input has {len(message.body)} bytes, the limit is {limits.input_bytes} (setting limits.input_bytes)"
-        return _refused(message, headers, "too_large", "TooLarge", text, claimed=None)
+        size, limit = len(message.body), limits.input_bytes
+        text = f"the input has {size} bytes, the limit is {limit} (setting limits.input_bytes)"
+        return _refused(message, headers, _Claims(), "too_large", "TooLarge", text)
     claims = _Claims()
     try:
         check_depth(message.body, limits.input_depth)
-        body = _unwrap(message.body, headers, spec, claims)
+        body = _unwrap(message.body, headers, spec, claims, limits)
         _claim(claims, body, spec)
         ours = _our_headers(headers)
         value = spec.decode(body, foreign=foreign)
+        digest = spec.digest(value)
     except Undecodable as error:
-        return _refused(message, headers, "decode", "Undecodable", str(error), claimed=claims.first())
-    claimed = claims.first() or headers.get("nats-msg-id") or message.own_id
+        return _refused(message, headers, claims, "decode", "Undecodable", str(error))
+    claimed = _claimed(claims, headers) or message.own_id
     job_id = as_token(headers.get(h.JOB_ID.lower()) or claimed)
     return Accepted(
         job_id=job_id,
-        subject_id=None if job_id == claimed else claimed,
-        correlation_id=claims.correlation or headers.get(h.CORRELATION.lower()) or job_id,
+        subject_id=None if job_id == claimed else bounded(claimed, _ID_BYTES),
+        correlation_id=_correlation(claims, headers) or job_id,
         input=value,
-        input_sha256=spec.digest(value),
+        input_sha256=digest,
         deadline_s=ours.deadline_s,
         traceparent=_traceparent(headers),
         parent=ours.parent,
         index=ours.index,
         run=ours.run,
-        origin=headers.get(h.ORIGIN.lower()) or message.origin,
+        origin=ours.origin or message.origin,
     )
+
+
+def refuse(message: Message, error: ErrorInfo) -> Refused:
+    """The refusal of a message for a reason found elsewhere, as by a decoder's death."""
+    headers = {name.lower(): value for name, value in message.headers.items()}
+    return _refused(message, headers, error.reason, error.type, error.message, claimed=None)
 
 
 class _Claims(Struct):
@@ -169,6 +192,7 @@ class _Ours(Struct, frozen=True):
     parent: str | None
     index: int
     run: int | None
+    origin: str | None
 
 
 class _Envelope(Struct, frozen=True):
@@ -194,34 +218,36 @@ _cloud_events = msgspec.json.Decoder(_CloudEvent)
 _strings: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 
 
-def _unwrap(body: bytes, headers: Mapping[str, str], spec: InputSpec[Any], claims: _Claims) -> bytes:
+def _unwrap(body: bytes, headers: Mapping[str, str], spec: InputSpec[Any], claims: _Claims, limits: Limits) -> bytes:
     """The bare JSON input within `body`; what the wrapping claims goes into `claims`."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() == h.CLOUDEVENTS_JSON:
-        return _unwrap_structured(body, claims)
+        return _unwrap_structured(body, claims, limits)
     if h.CE_SPECVERSION in headers:
         claims.ce_id = headers.get(h.CE_ID)
         claims.correlation = headers.get(h.CE_CORRELATION)
         return body
     if not spec.declares_event_type and _is_envelope(body):
         envelope = decode(_envelopes, body)
+        claims.idempotency_key = envelope.idempotency_key
+        claims.correlation = envelope.correlation_id
         empty = [name for name in _ENVELOPE if not getattr(envelope, name)]
         if empty:
             raise Undecodable(f"envelope field {empty[0]} is empty")
-        claims.idempotency_key = envelope.idempotency_key
-        claims.correlation = envelope.correlation_id
         return bytes(envelope.payload)
     return body
 
 
-def _unwrap_structured(body: bytes, claims: _Claims) -> bytes:
+def _unwrap_structured(body: bytes, claims: _Claims, limits: Limits) -> bytes:
     event = decode(_cloud_events, body)
     claims.ce_id = event.id
     claims.correlation = event.correlationid
     if event.data_base64 is not None:
         try:
-            return b64decode(event.data_base64, validate=True)
+            data = b64decode(event.data_base64, validate=True)
         except ValueError as error:
             raise Undecodable("CloudEvent field data_base64 is not base64") from error
+        check_depth(data, limits.input_depth)
+        return data
     data = bytes(event.data)
     if not data:
         raise Undecodable("CloudEvent has no data")
@@ -244,25 +270,37 @@ def _claim(claims: _Claims, body: bytes, spec: InputSpec[Any]) -> None:
     if spec.id_field is None:
         return
     try:
-        raw = decode(_objects, body).get(spec.id_field)
-        if raw is not None:
-            text = bytes(raw)
+        text = bytes(decode(_objects, body).get(spec.id_field, b"null"))
+        # Null names nothing, else all that leave an optional id out in this way would be one job.
+        if text != b"null":
             claims.id_field = decode(_strings, text) if text.startswith(b'"') else text.decode()
     except (Undecodable, UnicodeDecodeError):
         return
 
 
+def _claimed(claims: _Claims, headers: Mapping[str, str]) -> str | None:
+    return claims.first() or headers.get(h.MSG_ID.lower()) or None
+
+
+def _correlation(claims: _Claims, headers: Mapping[str, str]) -> str | None:
+    text = claims.correlation or headers.get(h.CORRELATION.lower())
+    return bounded(text, _ID_BYTES) if text else None
+
+
 def _our_headers(headers: Mapping[str, str]) -> _Ours:
-    deadline = headers.get(h.DEADLINE.lower())
     return _Ours(
-        deadline_s=None if deadline is None else _seconds(deadline),
+        deadline_s=_seconds(headers),
         parent=_parent(headers),
         index=_whole(headers, h.INDEX, 0) or 0,
         run=_whole(headers, h.RUN, 1),
+        origin=_origin(headers),
     )
 
 
-def _seconds(text: str) -> float:
+def _seconds(headers: Mapping[str, str]) -> float | None:
+    text = headers.get(h.DEADLINE.lower())
+    if text is None:
+        return None
     try:
         value = float(text)
     except ValueError:
@@ -291,32 +329,44 @@ def _parent(headers: Mapping[str, str]) -> str | None:
     return text
 
 
+def _origin(headers: Mapping[str, str]) -> str | None:
+    text = headers.get(h.ORIGIN.lower())
+    if text is not None and not _ORIGIN.fullmatch(text):
+        raise Undecodable(f"header {h.ORIGIN} must be <stream>:<sequence>, not {text[:50]!r}")
+    return text
+
+
 def _traceparent(headers: Mapping[str, str]) -> str | None:
     text = headers.get(h.TRACEPARENT)
     return text if text is not None and _TRACEPARENT.fullmatch(text) else None
 
 
 def _refused(
-    message: Message, headers: Mapping[str, str], reason: Reason, name: str, text: str, *, claimed: str | None
+    message: Message, headers: Mapping[str, str], claims: _Claims, reason: Reason, name: str, text: str
 ) -> Refused:
     job_id = headers.get(h.JOB_ID.lower(), "")
     if not is_token(job_id):
         job_id = message.own_id
-    try:
-        ours = _our_headers(headers)
-    except Undecodable:
-        ours = _Ours(None, None, 0, None)
+    claimed = _claimed(claims, headers)
+    # Each header by itself: what is wrong with one must not lose a child its parent.
     return Refused(
         job_id=job_id,
-        subject_id=None if claimed is None or claimed == job_id else bounded(claimed, _SUBJECT_ID_BYTES),
-        correlation_id=headers.get(h.CORRELATION.lower()) or job_id,
+        subject_id=None if claimed is None or claimed == job_id else bounded(claimed, _ID_BYTES),
+        correlation_id=_correlation(claims, headers) or job_id,
         error=ErrorInfo(reason=reason, type=name, message=bounded(text), retryable=False),
         traceparent=_traceparent(headers),
-        parent=ours.parent,
-        index=ours.index,
-        run=ours.run,
-        origin=headers.get(h.ORIGIN.lower()) or message.origin,
+        parent=_or_none(_parent, headers),
+        index=_or_none(lambda found: _whole(found, h.INDEX, 0), headers) or 0,
+        run=_or_none(lambda found: _whole(found, h.RUN, 1), headers),
+        origin=_or_none(_origin, headers) or message.origin,
     )
+
+
+def _or_none(parse: Callable[[Mapping[str, str]], U | None], headers: Mapping[str, str]) -> U | None:
+    try:
+        return parse(headers)
+    except Undecodable:
+        return None
 
 
 def _field_names(input_type: Any) -> frozenset[str] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from contracts.tokens import token_or_raise
+from contracts.tokens import is_token, token_or_raise
 
 __all__ = [
     "AGENTS",
@@ -25,8 +25,8 @@ __all__ = [
     "agent",
     "cancel",
     "child_notice",
-    "drain",
     "dead_letter",
+    "drain",
     "event",
     "job",
     "job_log",
@@ -65,12 +65,12 @@ def job(kind: str, *, high: bool = False) -> str:
 
 def event(kind: str, name: str, job_id: str) -> str:
     """`orchestration.<kind>.<event>.<job_id>`: where one event of a job log is stored."""
-    return f"orchestration.{token_or_raise('kind', kind)}.{name}.{token_or_raise('job id', job_id)}"
+    return f"{live(kind, name)}.{token_or_raise('job id', job_id)}"
 
 
 def live(kind: str, name: str) -> str:
     """`orchestration.<kind>.<event>`: where the server republishes that event, live and at most once."""
-    return f"orchestration.{token_or_raise('kind', kind)}.{name}"
+    return f"orchestration.{token_or_raise('kind', kind)}.{token_or_raise('event', name)}"
 
 
 def job_log(kind: str, job_id: str) -> str:
@@ -79,7 +79,7 @@ def job_log(kind: str, job_id: str) -> str:
     Every append names exactly this string. In-flight checks on a replicated stream are keyed by the filter's text, so
     two writers with different filters over one log would not exclude each other. Nothing else may build it.
     """
-    return event(kind, "*", job_id)
+    return f"orchestration.{token_or_raise('kind', kind)}.*.{token_or_raise('job id', job_id)}"
 
 
 def started(kind: str, job_id: str) -> str:
@@ -94,7 +94,8 @@ def agent(topic: str, name: str, job_id: str) -> str:
 
 def worker(topic: str, name: str, gateway: str) -> str:
     """`workers.<topic>.<event>.<gateway>`."""
-    return f"workers.{topic}.{name}.{token_or_raise('gateway', gateway)}"
+    token_or_raise("gateway", gateway)
+    return f"workers.{token_or_raise('topic', topic)}.{token_or_raise('event', name)}.{gateway}"
 
 
 def child_notice(parent: str) -> str:
@@ -115,6 +116,8 @@ def cancel(kind: str, job_id: str) -> str:
 
 def replay(sequence: int) -> str:
     """`control.replay.<dlq sequence>`."""
+    if sequence < 1:
+        raise ValueError(f"a dlq sequence is 1 or more, not {sequence}")
     return f"control.replay.{sequence}"
 
 
@@ -125,4 +128,4 @@ def drain(gateway: str) -> str:
 
 def route_durable(subject: str) -> str:
     """The durable consumer of a routed subject: `jetray-` and the subject with its dots as dashes."""
-    return "jetray-" + "".join(c if c.isalnum() or c in "_-" else {"*": "any", ">": "all"}.get(c, "-") for c in subject)
+    return "jetray-" + "".join(c if is_token(c) else {"*": "any", ">": "all"}.get(c, "-") for c in subject)

@@ -1,18 +1,18 @@
 """The bus as the runtime sees it: a Protocol, its values and its errors.
 
-    BusError
-    ├── Disconnected        nothing was sent
-    ├── NoAnswer            sent, and nobody knows whether it was stored
-    ├── TooLarge            refused here, before the socket
-    └── Refused             the server said no
-        ├── NoSuchSubject   no stream owns the subject (an unknown kind)
-        ├── StreamFull      discard: new, and no room (10077)
-        └── WrongSequence   another write came first (10071, 10164), or may have (10158)
+BusError
+├── Disconnected        nothing was sent
+├── NoAnswer            sent, and nobody knows whether it was stored
+├── TooLarge            refused here, before the socket
+└── Refused             the server said no
+    ├── NoSuchSubject   no stream owns the subject (an unknown kind)
+    ├── StreamFull      discard: new, and no room (10077)
+    └── WrongSequence   another write came first (10071, 10164), or may have (10158)
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -188,7 +188,7 @@ class Bus(Protocol):
         """One message by its sequence, read from the leader; None where it is gone."""
         ...
 
-    def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[Stored]:
+    def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncGenerator[Stored, None]:
         """Every message on a subject filter with a sequence greater than `after`, in order, for ever.
 
         Survives reconnects and restarts of the server without a gap or a repetition.
@@ -213,6 +213,10 @@ class Bus(Protocol):
 
     async def apply(self, topology: Topology) -> None:
         """Create or update streams and consumers. Raises `topology.Foreign` where a stream of our name is not ours."""
+        ...
+
+    async def owner(self, subject: str) -> str | None:
+        """The stream that owns a subject; None where nobody does."""
         ...
 
     async def consumer(self, stream: str, consumer: str) -> ConsumerState:

@@ -20,6 +20,7 @@ __all__ = [
     "differences",
     "subject_matches",
     "subjects_overlap",
+    "united",
 ]
 
 NANOSECONDS = 1_000_000_000
@@ -204,6 +205,27 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str
         if not same:
             changed[name] = (have, want)
     return changed
+
+
+def united(spec: StreamSpec, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `spec` wants of a stream that exists: our subjects, and those found that it adopts. Raises `Foreign`."""
+    ours = (*spec.subjects, *spec.adopts)
+    there = found.get("subjects") or ()
+    strangers = [subject for subject in there if not any(subject_matches(pattern, subject) for pattern in ours)]
+    if strangers:
+        raise Foreign(
+            f"stream {spec.name} exists with subjects that are not ours ({', '.join(strangers)}): "
+            f"rename it, or give Jetray an account of its own"
+        )
+    retention = found.get("retention", "limits")
+    if retention != spec.retention:
+        raise Foreign(f"stream {spec.name} exists with retention {retention}, wanted {spec.retention}")
+    adopted = [
+        subject
+        for subject in there
+        if subject not in spec.subjects and any(subject_matches(pattern, subject) for pattern in spec.adopts)
+    ]
+    return {**spec.config(), "subjects": [*spec.subjects, *adopted]}
 
 
 _ABSENT: Mapping[str, Any] = {

@@ -89,11 +89,11 @@ class JobContext:
         eta_ms: int | None = None,
         counts: dict[str, int] | None = None,
     ) -> None:
-        """Report progress: an event `progress` with these fields. Of reports in quick succession the last one counts."""
+        """Report progress: an event `progress` with these fields. Of reports in quick succession the last counts."""
         self._send(Reported(done=done, total=total, message=message, step=step, eta_ms=eta_ms, counts=counts))
 
     def emit(self, event: str, body: Any) -> None:
-        """Say something outside the log, on `agent.<event>.<job_id>`; `event` has two tokens, as `response.progress`."""
+        """Say something outside the log, on `agent.<event>.<job_id>`; `event` is two tokens, as `response.progress`."""
         topic, _, name = event.partition(".")
         token_or_raise("first token of an emitted event", topic)
         token_or_raise("second token of an emitted event", name)
@@ -105,6 +105,11 @@ class JobContext:
         if self._workspace is None:
             self._workspace = Path(tempfile.mkdtemp(prefix="jetray-"))
         return self._workspace
+
+    @property
+    def stopped(self) -> bool:
+        """True once somebody asked the job to stop, whatever its deadline. For hosts."""
+        return self._cancelled
 
     def cancel(self) -> None:
         """Set `cancelled`. For hosts."""

@@ -19,7 +19,7 @@ from contracts.calls import Call, Frame, Raised, Returned
 from contracts.codec import unencodable_path
 from contracts.errors import ErrorInfo, bounded
 from workers.kinds.context import JobContext
-from workers.kinds.registry import Fail, Kind, Retry, load
+from workers.kinds.registry import Fail, Kind, KindError, Retry, load
 
 __all__ = ["HostConfig", "KindHost", "build"]
 
@@ -53,13 +53,15 @@ class KindHost:
             context = JobContext(call, send if kind.is_async else _from_thread(send))
             self._running[call.job] = (context, scope)
             try:
-                return await self._run(kind, call, context)
+                outcome = await self._run(kind, call, context)
             finally:
                 del self._running[call.job]
                 context.close()
-        if context.remaining_s == 0.0:
-            return _raised("deadline", "DeadlineExceeded", "the job did not end before its deadline")
-        return _raised("user", "Cancelled", "the job was asked to stop")
+            if not scope.cancel_called or _stands(kind, outcome):
+                return outcome
+        if context.stopped:
+            return _raised("user", "Cancelled", "the job was asked to stop")
+        return _raised("deadline", "DeadlineExceeded", "the job did not end before its deadline")
 
     def cancel(self, job: str) -> bool:
         """Ask the running job `<kind>.<id>` to stop; False where it does not run here."""
@@ -83,7 +85,7 @@ class KindHost:
             else:
                 # Short by declaration, and alone in its actor: a thread would cost more than the job.
                 result = function(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever user code raises is the job's outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises is the job's outcome
             return _outcome_of(error, context)
         if isinstance(result, (Retry, Fail)):
             return _outcome_of(result, context)
@@ -100,16 +102,32 @@ def _from_thread(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
     return lambda frame: anyio.from_thread.run_sync(send, frame)
 
 
+def _stands(kind: Kind, outcome: Returned | Raised) -> bool:
+    """Whether what a job gave counts although it had been asked to stop: a result does, an error is the stop's doing.
+
+    A thread cannot be cancelled. It may have seen `cancelled` and returned half its work, so its results do not count.
+    """
+    in_thread = kind.takes_context and not kind.is_async
+    return isinstance(outcome, Returned) and not in_thread
+
+
 def _encoded(kind: Kind, result: Any) -> Returned | Raised:
     try:
-        return Returned(result=msgspec.json.encode(msgspec.convert(result, kind.result_type, from_attributes=True)))
+        body = msgspec.json.encode(msgspec.convert(result, kind.result_type, from_attributes=True))
+        # An instance of the type is believed as it stands, and NaN becomes null: only reading it back tells.
+        msgspec.json.decode(body, type=kind.result_type)
+        return Returned(result=body)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         where = unencodable_path(result)
-        text = str(error) if where is None else f"{error} - at `{where}`"
+        # Of a dict, msgspec's own path says `[...]` where ours names the key.
+        text = str(error) if where is None else f"{str(error).partition(' - at `')[0]} - at `{where}`"
         return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
 
 
-def _outcome_of(error: Exception, context: JobContext) -> Raised:
+def _outcome_of(error: BaseException, context: JobContext) -> Raised:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        # A task group wraps what its tasks raise, and `Retry` or `Fail` may be in there.
+        error = error.exceptions[0]
     name = type(error).__name__
     text = bounded(str(error) or name)
     match error:
@@ -118,6 +136,8 @@ def _outcome_of(error: Exception, context: JobContext) -> Raised:
             return Raised(error=info, retry_after_s=error.after)
         case Fail():
             return Raised(error=ErrorInfo(reason=error.reason, type=name, message=text, retryable=False))
+        case KindError():
+            return Raised(error=ErrorInfo(reason="config", type=name, message=text, retryable=False))
     context.log.warning("job %s raised %s", context.job_id, name, exc_info=error)
     return Raised(error=ErrorInfo(reason="user", type=name, message=text, retryable=True))
 

@@ -24,8 +24,14 @@ from workers.kinds.context import JobContext
 
 __all__ = ["Child", "ChildEnd", "Fail", "Kind", "KindError", "Retry", "batch", "collect", "job", "load"]
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 SHIPPED = ("workers.kinds.deliberation", "workers.kinds.plan")
 """Modules of the kinds that ship."""
+
+
+FailReason = Literal["user", "quorum", "config", "deadline", "dependency", "cancelled_child"]
+"""What a kind may give as the reason of its failure."""
 
 
 class KindError(Exception):
@@ -33,7 +39,7 @@ class KindError(Exception):
 
 
 class Retry(Exception):
-    """Try again, after `after` seconds or when the policy says. Returned or raised, it spends an attempt all the same."""
+    """Try again, after `after` seconds or when the policy says. Returned or raised, it spends an attempt."""
 
     def __init__(self, message: str, *, after: float | None = None) -> None:
         super().__init__(message)
@@ -43,7 +49,7 @@ class Retry(Exception):
 class Fail(Exception):
     """Do not try again: the job has failed. Returned or raised."""
 
-    def __init__(self, message: str, *, reason: Literal["user", "quorum", "dependency", "cancelled_child"] = "user"):
+    def __init__(self, message: str, *, reason: FailReason = "user") -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -102,10 +108,11 @@ class Kind:
         self.input_type = shape.input_type
         self.result_type = _result_type(target.reduce if is_batch else entry, name)
         self.config_type = _config_type(target)
-        if id_field is not None and id_field not in (shape.fields or (id_field,)):
-            raise KindError(f"kind {name}: id_field {id_field!r} is no field of its input")
         self.id_field = id_field
         self.spec: InputSpec[Any] = InputSpec(shape.input_type, id_field=id_field, not_identity=frozenset(not_identity))
+        for setting, field in (("id_field", id_field), *(("not_identity", field) for field in self.spec.not_identity)):
+            if field is not None and shape.fields is not None and field not in shape.fields:
+                raise KindError(f"kind {name}: {setting} {field!r} is no field of its input")
 
     def __repr__(self) -> str:
         return f"Kind({self.name!r}, {self.target.__module__}:{self.target.__qualname__})"
@@ -226,11 +233,19 @@ def collect(module: types.ModuleType) -> list[Kind]:
     return sorted(found.values(), key=lambda kind: kind.name)
 
 
+def collect_from(module: str) -> dict[str, Kind]:
+    """Name to kind, of the kinds that stand in a module named as in the settings."""
+    return {kind.name: kind for kind in collect(importlib.import_module(module))}
+
+
 def _entry_point(target: Any, name: str, is_batch: bool) -> Callable[..., Any]:
     wanted = ("expand", "reduce") if is_batch else ("run",) if inspect.isclass(target) else ()
     for method in wanted:
-        if not callable(getattr(target, method, None)):
+        found = getattr(target, method, None)
+        if not callable(found):
             raise KindError(f"kind {name}: {target.__qualname__} needs a method {method}")
+        if is_batch and inspect.iscoroutinefunction(found):
+            raise KindError(f"kind {name}: {method} must not be async; it is a pure function")
     return typing.cast(Callable[..., Any], getattr(target, wanted[0]) if wanted else target)
 
 
@@ -242,16 +257,14 @@ class _Shape:
         parameters = [p for p in inspect.signature(entry).parameters.values() if p.name != "self"]
         contexts = [p for p in parameters if hints.get(p.name) is JobContext or p.name == "ctx"]
         inputs = [p for p in parameters if p not in contexts]
-        if len(inputs) != 1 or len(contexts) > 1 or (contexts and (parameters[0] is not contexts[0] or is_batch)):
+        misplaced = contexts and (parameters[0] is not contexts[0] or is_batch)
+        if len(inputs) != 1 or len(contexts) > 1 or misplaced or any(p.kind not in _POSITIONAL for p in parameters):
             raise KindError(f"kind {name}: must take its input, and before it at most a JobContext")
         if inputs[0].name not in hints:
             raise KindError(f"kind {name}: parameter {inputs[0].name} has no type")
         self.takes_context = bool(contexts)
         self.input_type = hints[inputs[0].name]
-        try:
-            msgspec.json.Decoder(self.input_type)
-        except TypeError as error:
-            raise KindError(f"kind {name}: its input type cannot be decoded from JSON: {error}") from error
+        _check_json(self.input_type, f"kind {name}: its input type")
         info = getattr(msgspec.inspect.type_info(self.input_type), "fields", None)
         self.fields = None if info is None else [field.encode_name for field in info]
 
@@ -263,16 +276,15 @@ def _result_type(entry: Callable[..., Any], name: str) -> Any:
     declared = hints["return"]
     if typing.get_origin(declared) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(declared) if member not in (Retry, Fail)]
-        declared = typing.Union[tuple(members)]  # noqa: UP007 - built from a list of members
-    try:
-        msgspec.json.Decoder(declared)
-    except TypeError as error:
-        raise KindError(f"kind {name}: its result type does not fit JSON: {error}") from error
+        declared = typing.Union[tuple(members)] if members else Fail  # noqa: UP007 - built from a list of members
+    if declared in (Retry, Fail):
+        raise KindError(f"kind {name}: its result type names no result beside Retry and Fail (None is a type too)")
+    _check_json(declared, f"kind {name}: its result type")
     return declared
 
 
 def _config_type(target: Any) -> Any:
-    if not inspect.isclass(target) or "__init__" not in vars(target):
+    if not inspect.isclass(target) or target.__init__ is object.__init__:
         return None
     parameters = [p.name for p in inspect.signature(target.__init__).parameters.values() if p.name != "self"]
     if not parameters:
@@ -280,7 +292,18 @@ def _config_type(target: Any) -> Any:
     hints = _hints(target.__init__, target.__qualname__)
     if len(parameters) > 1 or parameters[0] not in hints:
         raise KindError(f"{target.__qualname__}.__init__ may take one typed parameter: its settings")
-    return hints[parameters[0]]
+    declared = hints[parameters[0]]
+    _check_json(declared, f"{target.__qualname__}.__init__: the type of its settings")
+    return declared
+
+
+def _check_json(declared: Any, what: str) -> None:
+    try:
+        msgspec.json.Decoder(declared)
+        # The decoder takes any class on trust; the schema, which KV `kinds` shows, does not.
+        msgspec.json.schema(declared)
+    except TypeError as error:
+        raise KindError(f"{what} does not fit JSON: {error}") from error
 
 
 def _hints(entry: Any, name: str) -> Mapping[str, Any]:

@@ -110,12 +110,12 @@ def stored(message: Msg) -> Stored:
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
-    """Headers from their wire form. Of a name given twice the first value counts, as on delivery."""
+    """Headers from their wire form. Of a name given twice the last value counts, as on delivery."""
     headers: dict[str, str] = {}
     for line in raw.split(b"\r\n")[1:]:
         name, colon, value = line.partition(b":")
         if colon:
-            headers.setdefault(name.decode("utf-8", "replace"), value.strip().decode("utf-8", "replace"))
+            headers[name.decode("utf-8", "replace")] = value.strip().decode("utf-8", "replace")
     return headers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
+from nats.js import JetStreamContext
 
 from infra.bus.base import ConsumerState, Delivery, Disconnected, PubAck, Puller, Refused, Stored
 from infra.bus.nats import answers
@@ -129,7 +130,7 @@ class NatsBus:
         """One message by its sequence, read from the leader."""
         return await self._read(stream, {"seq": sequence})
 
-    async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[Stored]:
+    async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncGenerator[Stored, None]:
         """Every message on a subject filter with a sequence greater than `after`, in order, for ever."""
         queues: list[asyncio.Queue[Any]] = []
 
@@ -202,6 +203,10 @@ class NatsBus:
             return None
         return found.body
 
+    def jetstream(self) -> JetStreamContext:
+        """nats-py's own context on this connection, for object stores."""
+        return self._client.jetstream()
+
     async def api(self, verb: str, request: Any) -> dict[str, Any]:
         """Call JetStream's API. Raises `Refused`."""
         body = b"" if request is None else msgspec.json.encode(request)
@@ -234,7 +239,7 @@ class NatsBus:
         elif "permissions violation" in str(error).lower():
             log.error("NATS refuses this user: %s", error)
         else:
-            log.warning("NATS: %s", error or type(error).__name__)
+            log.warning("NATS: %r", error)
 
     async def _on_disconnected(self) -> None:
         if not self._client.is_closed:
@@ -259,4 +264,4 @@ class NatsBus:
         try:
             await self._client.flush()
         except (NatsError, TimeoutError) as error:
-            raise Disconnected(f"not connected to NATS: {error or type(error).__name__}") from error
+            raise Disconnected(f"not connected to NATS: {error!r}") from error

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from nats.aio.msg import Msg
 
 from infra.bus.base import BusError, Refused, Stored
@@ -31,16 +32,14 @@ Api = Callable[[str, Any], Awaitable[dict[str, Any]]]
 
 async def follow(
     client: Client, api: Api, stream: str, subject: str, after: int, lost: Callable[[asyncio.Queue[Any]], None]
-) -> AsyncIterator[Stored]:
+) -> AsyncGenerator[Stored, None]:
     """Every message on `subject` with a sequence greater than `after`. `lost` is told the queue to wake on a loss."""
     seen = after
     while True:
         arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         lost(arrived)
         inbox = client.new_inbox()
-        subscription = await client.subscribe(
-            inbox, cb=_putter(arrived), pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        subscription = await client.subscribe(inbox, cb=_putter(arrived), pending_msgs_limit=0, pending_bytes_limit=0)
         try:
             consumer = await _create(api, stream, subject, seen, inbox)
             async for message in _in_order(arrived):
@@ -49,7 +48,7 @@ async def follow(
                     yield message
             await _delete(api, stream, consumer)
         except Refused as error:
-            if error.code == 404:
+            if 400 <= error.code < 500:
                 raise
             log.warning("following %s in %s: %s; trying again", subject, stream, error)
             await asyncio.sleep(RETRY_S)
@@ -57,8 +56,10 @@ async def follow(
             log.debug("following %s in %s: %s; trying again", subject, stream, error)
             await asyncio.sleep(RETRY_S)
         finally:
-            if client.is_connected:
-                await subscription.unsubscribe()
+            # Also when cancelled: a subscription left behind would be delivered to for ever.
+            with anyio.CancelScope(shield=True):
+                if client.is_connected:
+                    await subscription.unsubscribe()
 
 
 async def _create(api: Api, stream: str, subject: str, seen: int, inbox: str) -> str:
@@ -71,7 +72,7 @@ async def _create(api: Api, stream: str, subject: str, seen: int, inbox: str) ->
         "replay_policy": "instant",
         "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         "flow_control": True,
-        "inactive_threshold": int(60e9),
+        "inactive_threshold": int(30e9),
         "mem_storage": True,
         "num_replicas": 1,
         "max_deliver": 1,
@@ -112,9 +113,9 @@ async def _in_order(arrived: asyncio.Queue[Msg | None]) -> AsyncIterator[Stored]
 
 
 async def _answer_flow_control(message: Msg) -> None:
-    stalled = (message.headers or {}).get("Nats-Consumer-Stalled")
-    if message.reply or stalled:
-        await message._client.publish(message.reply or stalled)
+    reply = message.reply or (message.headers or {}).get("Nats-Consumer-Stalled")
+    if reply:
+        await message._client.publish(reply)
 
 
 def _putter(arrived: asyncio.Queue[Msg | None]) -> Callable[[Msg], Awaitable[None]]:
@@ -122,4 +123,3 @@ def _putter(arrived: asyncio.Queue[Msg | None]) -> Callable[[Msg], Awaitable[Non
         arrived.put_nowait(message)
 
     return put
-

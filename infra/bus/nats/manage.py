@@ -17,6 +17,7 @@ from infra.bus.topology import (
     Topology,
     differences,
     subject_matches,
+    united,
 )
 
 __all__ = ["Manager"]
@@ -48,7 +49,12 @@ class Manager:
     async def owner(self, subject: str) -> str | None:
         """The stream that owns a subject."""
         names = (await self._api("STREAM.NAMES", {"subject": subject})).get("streams") or []
-        return str(names[0]) if names else None
+        for name in names:
+            # The server names streams that share some subject with it; the owner takes them all.
+            config = (await self._api(f"STREAM.INFO.{name}", None))["config"]
+            if any(subject_matches(own, subject) for own in config.get("subjects") or ()):
+                return str(name)
+        return None
 
     async def _stream(self, spec: StreamSpec, only_compare: bool) -> list[str]:
         wanted = spec.config()
@@ -57,12 +63,23 @@ class Manager:
             if not only_compare:
                 await self._change(f"STREAM.CREATE.{spec.name}", wanted, spec)
             return [f"stream {spec.name}: missing, created" if not only_compare else f"stream {spec.name}: missing"]
-        _refuse_foreign(spec, found)
-        wanted["subjects"] = _united(spec, found)
+        wanted["subjects"] = united(spec, found)
         changed = differences(wanted, found)
+        if "max_msgs_per_subject" in changed:
+            await self._refuse_loss(spec)
         if changed and not only_compare:
             await self._change(f"STREAM.UPDATE.{spec.name}", {**found, **wanted}, spec)
         return [f"stream {spec.name}: {name} is {have!r}, wanted {want!r}" for name, (have, want) in changed.items()]
+
+    async def _refuse_loss(self, spec: StreamSpec) -> None:
+        """A limit on messages a subject that is lowered deletes what is over it at once, whatever `discard` says."""
+        info = await self._api(f"STREAM.INFO.{spec.name}", {"subjects_filter": ">"})
+        for subject, count in (info["state"].get("subjects") or {}).items():
+            if 0 < spec.max_msgs_per_subject < count:
+                raise Foreign(
+                    f"setting streams.jobs_per_kind {spec.max_msgs_per_subject} would delete messages: "
+                    f"{count} wait on {subject} in {spec.name}; let them be worked first, or raise it"
+                )
 
     async def _change(self, verb: str, config: Mapping[str, Any], spec: StreamSpec) -> None:
         try:
@@ -97,10 +114,14 @@ class Manager:
                 await self._put_consumer(spec, wanted)
             return [f"{label}: missing, created" if not only_compare else f"{label}: missing"]
         if found.get("backoff"):
-            raise Foreign(f"{label} has a backoff, which would replace its ack_wait: delete the consumer, or its backoff")
+            raise Foreign(
+                f"{label} has a backoff, which would replace its ack_wait: delete the consumer, or its backoff"
+            )
         changed = differences(wanted, found)
         if changed and not only_compare:
-            kept = {name: found[name] for name in ("deliver_policy", "opt_start_seq", "opt_start_time") if name in found}
+            kept: dict[str, Any] = {
+                name: found[name] for name in ("deliver_policy", "opt_start_seq", "opt_start_time") if name in found
+            }
             await self._put_consumer(spec, {**found, **wanted, **kept})
         return [f"{label}: {name} is {have!r}, wanted {want!r}" for name, (have, want) in changed.items()]
 
@@ -120,27 +141,3 @@ class Manager:
                 return None
             raise
         return config
-
-
-def _refuse_foreign(spec: StreamSpec, found: Mapping[str, Any]) -> None:
-    patterns = (*spec.subjects, *spec.adopts)
-    strangers = [
-        subject for subject in found.get("subjects") or () if not any(subject_matches(p, subject) for p in patterns)
-    ]
-    if strangers:
-        raise Foreign(
-            f"stream {spec.name} exists with subjects that are not ours ({', '.join(strangers)}): "
-            f"rename it, or give Jetray an account of its own"
-        )
-    if found.get("retention", "limits") != spec.retention:
-        raise Foreign(f"stream {spec.name} exists with retention {found.get('retention')}, wanted {spec.retention}")
-
-
-def _united(spec: StreamSpec, found: Mapping[str, Any]) -> list[str]:
-    """Our subjects, and those found that the stream may hold beyond them."""
-    kept = [
-        subject
-        for subject in found.get("subjects") or ()
-        if subject not in spec.subjects and any(subject_matches(p, subject) for p in spec.adopts)
-    ]
-    return [*spec.subjects, *kept]

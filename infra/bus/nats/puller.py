@@ -99,7 +99,7 @@ class NatsPuller:
         )
         if old is not None:
             # Draining takes what is still on its way to the old inbox; dropped, it would wait out its lease.
-            await old.drain()
+            await old.drain()  # type: ignore[no-untyped-call]
 
     async def _ask(self) -> None:
         now = asyncio.get_running_loop().time()

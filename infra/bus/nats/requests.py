@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nats.aio.msg import Msg
-from nats.errors import BadHeaderError, OutboundBufferLimitError
+from nats.errors import BadHeaderError, BadSubjectError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
 from infra.bus.base import Disconnected, NoAnswer, TooLarge
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
 __all__ = ["Requests", "headers_size"]
+
+HEADERS_LIMIT: Final = 65_535
+"""JetStream stores no message with more bytes of headers."""
 
 
 class Requests:
@@ -67,16 +70,19 @@ class Requests:
         """Send without waiting. Raises `Disconnected` and `TooLarge`, and then nothing was sent."""
         if not self._client.is_connected:
             raise Disconnected("not connected to NATS")
-        size = len(body) + (headers_size(headers) if headers else 0)
+        in_headers = headers_size(headers) if headers else 0
+        if in_headers > HEADERS_LIMIT:
+            raise TooLarge(subject, in_headers, HEADERS_LIMIT)
+        size = len(body) + in_headers
         if size > self._client.max_payload:
             # The server would reset the connection, and nats-py would stay closed for good.
             raise TooLarge(subject, size, self._client.max_payload)
         try:
             await self._client.publish(subject, body, reply=reply, headers=dict(headers) if headers else None)
-        except BadHeaderError as error:
+        except (BadHeaderError, BadSubjectError) as error:
             raise ValueError(f"message to {subject}: {error}") from error
         except (OutboundBufferLimitError, NatsError) as error:
-            raise Disconnected(f"not connected to NATS: {error or type(error).__name__}") from error
+            raise Disconnected(f"not connected to NATS: {error!r}") from error
 
     def fail_all(self) -> None:
         """The connection is lost: nobody knows what became of the open requests."""

@@ -1,0 +1,37 @@
+"""Headers as they come out at the other end, and the room they take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["as_sent", "block_size"]
+
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NEWLINES: Final = str.maketrans({"\r": " ", "\n": " "})
+
+
+def as_sent(subject: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as the client library sends them: trimmed, newlines as spaces, names without a character left out.
+
+    Raises `ValueError` for a name that holds what a name must not.
+    """
+    sent = {}
+    for name, value in headers.items():
+        name = name.strip()
+        if not name:
+            continue
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"message to {subject}: {name!r} cannot be the name of a header")
+        sent[name] = value.strip().translate(_NEWLINES)
+    return sent
+
+
+def block_size(headers: Mapping[str, str]) -> int:
+    """Bytes of the header block: a version line, a line for each header, an empty line; 0 without headers."""
+    if not headers:
+        return 0
+    return len("NATS/1.0\r\n\r\n") + sum(
+        len(name) + len(": \r\n") + len(value.encode()) for name, value in headers.items()
+    )

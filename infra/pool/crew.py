@@ -1,0 +1,232 @@
+"""The actors of one profile: so many at all times, a lost one replaced, and their slots.
+
+An actor's way: spawned ──ready──▶ hired ──condemned (died, killed, pool stopped)──▶ struck from the slots, killed, gone.
+Only then do the calls that it took along end, so whoever sees `Gone` knows that nothing of them runs any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import anyio
+from anyio.abc import TaskGroup
+
+from contracts.calls import Call, Gone
+from infra.pool.actor import ActorLost, Spawner, lost
+from infra.pool.base import ConfigError, PoolEvent, PoolListener, Profile, Slots
+from infra.pool.execution import Berth, RunningCall
+from infra.pool.slots import SlotTable, Ticket
+
+__all__ = ["Crew", "Seat", "backoff_s"]
+
+BACKOFF_S = 0.1
+BACKOFF_CAP_S = 30.0
+
+
+def backoff_s(failures: int) -> float:
+    """Seconds to wait before an actor is started, after so many that came to nothing in a row: 0, 0.1, 0.2, … 30."""
+    return min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
+
+
+class Seat:
+    """The `Reservation` of every pool."""
+
+    def __init__(self, crew: Crew, berth: Berth, ticket: Ticket) -> None:
+        self._crew = crew
+        self._berth = berth
+        self._ticket = ticket
+        self._used = False
+
+    @property
+    def actor(self) -> str:
+        """What will run the call."""
+        return self._berth.name
+
+    def start(self, call: Call) -> RunningCall:
+        """Begin the attempt. The slot is free again once the execution has ended."""
+        if self._used:
+            raise RuntimeError(f"this slot on {self.actor} is used: reserve another one")
+        self._used = True
+        return self._crew.start(call, self._berth, self._ticket)
+
+    def release(self) -> None:
+        """Give the slot back unused. Does nothing once it is used or given back."""
+        if not self._used:
+            self._used = True
+            self._crew.free(self._ticket)
+
+
+class Crew:
+    """One profile's actors."""
+
+    def __init__(self, profile: Profile, spawner: Spawner, *, gateway: str) -> None:
+        self.profile = profile
+        self.refusal: ConfigError | None = None
+        """Why this profile can run nothing, found before any of its actors was ready."""
+        self._spawner = spawner
+        self._concurrency = spawner.concurrency(profile)
+        self._prefix = f"jetray-{gateway}-{profile.name}"
+        self._numbers = itertools.count(1)
+        self._slots = SlotTable()
+        self._berths: dict[str, Berth] = {}
+        self._waiting: dict[Ticket, anyio.Event] = {}
+        self._news = anyio.Event()
+        self._proven = False
+        self._created = False
+        self._tasks: TaskGroup
+        self._tell: PoolListener
+
+    def slots(self, *, exclusive: bool) -> Slots:
+        """Room now, of what there is when all actors are ready and idle."""
+        total = self.profile.actors * (1 if exclusive else self._concurrency)
+        return Slots(total=total, free=self._slots.room(exclusive=exclusive))
+
+    async def wait_free(self, *, exclusive: bool) -> None:
+        """Return once there is room."""
+        while not self._slots.room(exclusive=exclusive):
+            await self._news.wait()
+
+    async def reserve(self, *, exclusive: bool) -> Seat:
+        """Take a slot, or a whole actor; waits its turn."""
+        ticket = self._slots.ask(exclusive=exclusive)
+        if ticket.state == "waiting":
+            await self._turn(ticket)
+        return Seat(self, self._berths[ticket.actor], ticket)
+
+    def start(self, call: Call, berth: Berth, ticket: Ticket) -> RunningCall:
+        """Run a call in a slot. Where the actor has gone meanwhile, the attempt is lost."""
+        execution = RunningCall(call, berth)
+        if berth.gone:
+            assert berth.error is not None
+            execution.end(Gone(error=berth.error))
+        else:
+            berth.running.add(execution)
+            self._tasks.start_soon(self._run, execution, berth, ticket, name=f"{call.job} on {berth.name}")
+        return execution
+
+    def free(self, ticket: Ticket) -> None:
+        """Give a slot back."""
+        self._serve(self._slots.free(ticket))
+
+    def keep(self, tasks: TaskGroup, tell: PoolListener) -> None:
+        """Keep the actors in `tasks` until that is cancelled. If they cannot be, cancel it and say why in `refusal`."""
+        self._tasks = tasks
+        self._tell = tell
+        for _ in range(self.profile.actors):
+            tasks.start_soon(self._keep_one, name=f"actors of {self.profile.name}")
+
+    async def _keep_one(self) -> None:
+        before: Berth | None = None
+        failures = 0
+        for restarts in itertools.count():
+            berth = await self._hire(failures)
+            if before is not None and before.error is not None:
+                replaced = {"replaces": before.name, "restarts": restarts, "reason": before.error.type}
+                self._say("restarted", berth, **replaced)
+            await self._attend(berth)
+            # An actor that did some good is replaced at once. One that died over its first call may meet that again.
+            failures = 0 if berth.executions or berth.on_purpose else failures + 1
+            before = berth
+
+    async def _hire(self, failures: int) -> Berth:
+        """Start actors until one is ready."""
+        while True:
+            await anyio.sleep(backoff_s(failures))
+            name = f"{self._prefix}-{next(self._numbers)}"
+            berth = Berth(name, self._spawner.spawn(self.profile, name), strike=self._strike)
+            began = anyio.current_time()
+            try:
+                await berth.actor.ready()
+            except ActorLost as gone:
+                failures += 1
+                await berth.actor.kill()
+                self._say("failed", berth, error=gone.error)
+                if gone.error.reason == "config" and not self._proven:
+                    await self._refuse(gone)
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await berth.actor.kill()
+                raise
+            else:
+                self._proven = True
+                self._say("initialized", berth, duration_s=anyio.current_time() - began)
+                return berth
+
+    async def _attend(self, berth: Berth) -> None:
+        """Have the actor work until it must go, and then see it gone."""
+        self._berths[berth.name] = berth
+        self._serve(self._slots.add(berth.name, self._concurrency))
+        if len(self._berths) == self.profile.actors and not self._created:
+            self._created = True
+            self._tell(PoolEvent(what="created", profile=self.profile.name, actors=tuple(self._berths)))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, berth)
+                await berth.condemned.wait()
+                tasks.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            berth.condemn(lost("PoolStopped", f"the pool was stopped, and {berth.name} with it"))
+            with anyio.CancelScope(shield=True):
+                await self._see_gone(berth)
+            self._say("retired", berth, reason="stopped", executions=berth.executions)
+            raise
+        jobs = tuple(sorted(execution.call.job for execution in berth.running))
+        await self._see_gone(berth)
+        self._say("failed", berth, error=berth.error, jobs=jobs, executions=berth.executions)
+
+    async def _watch(self, berth: Berth) -> None:
+        berth.condemn(await berth.actor.died())
+
+    async def _see_gone(self, berth: Berth) -> None:
+        await berth.actor.kill()
+        assert berth.error is not None
+        berth.gone = True
+        for execution in berth.running:
+            execution.end(Gone(error=berth.error))
+            execution.scope.cancel()
+        berth.running.clear()
+
+    async def _run(self, execution: RunningCall, berth: Berth, ticket: Ticket) -> None:
+        with execution.scope:
+            try:
+                outcome = await berth.actor.run(execution.call, execution.hear)
+            except ActorLost as gone:
+                berth.condemn(gone.error)
+                return
+            berth.executions += 1
+            berth.running.discard(execution)
+            self.free(ticket)
+            execution.end(outcome)
+
+    async def _turn(self, ticket: Ticket) -> None:
+        granted = self._waiting[ticket] = anyio.Event()
+        try:
+            await granted.wait()
+        except anyio.get_cancelled_exc_class():
+            # The grant and the cancellation may have come in the same turn of the loop.
+            if ticket.state == "held":
+                self.free(ticket)
+            else:
+                self._serve(self._slots.withdraw(ticket))
+            raise
+        finally:
+            del self._waiting[ticket]
+
+    async def _refuse(self, gone: ActorLost) -> None:
+        reason = " ".join(gone.error.message.split())
+        self.refusal = ConfigError(f"profile {self.profile.name}: no actor can start: {gone.error.type}: {reason}")
+        self._tasks.cancel_scope.cancel()
+        await anyio.sleep_forever()
+
+    def _strike(self, berth: Berth) -> None:
+        del self._berths[berth.name]
+        self._serve(self._slots.remove(berth.name))
+
+    def _serve(self, granted: list[Ticket]) -> None:
+        for ticket in granted:
+            self._waiting[ticket].set()
+        self._news.set()
+        self._news = anyio.Event()
+
+    def _say(self, what, berth: Berth, **more) -> None:
+        self._tell(PoolEvent(what=what, profile=self.profile.name, actor=berth.name, **more))

@@ -1,0 +1,25 @@
+"""The store as the runtime sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from contracts.events import Artifact
+
+__all__ = ["Store", "StoreError"]
+
+
+class StoreError(Exception):
+    """An artifact could not be kept or fetched."""
+
+
+class Store(Protocol):
+    """Keeps artifacts by name. What is there under a name is whole."""
+
+    async def put(self, name: str, data: bytes) -> Artifact:
+        """Keep `data`; the same name again replaces it. Raises `StoreError`, or the bus's errors."""
+        ...
+
+    async def get(self, uri: str) -> bytes:
+        """What is kept under a URI that `put` gave. Raises `StoreError` where there is nothing."""
+        ...

@@ -1,0 +1,480 @@
+"""`KindHost`: every way in which a job can end, and what it leaves behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import msgspec
+import pytest
+import trio.testing
+from msgspec import Struct
+
+from contracts.calls import Emitted, Raised, Reported, Returned
+from contracts.errors import MESSAGE_BYTES
+from tests.kinds.helpers import Heard, call, error_of, host_of
+from workers import Fail, JobContext, Retry, job
+from workers.kinds.host import build
+from workers.kinds.registry import Kind, KindError
+
+pytestmark = pytest.mark.anyio
+
+
+class Out(Struct, frozen=True):
+    score: float
+    label: str = "x"
+
+
+class Settings(Struct, frozen=True):
+    limit: int = 3
+
+
+def kind_of(target: Any, name: str = "k") -> Kind:
+    return job(name)(target)
+
+
+async def run(target: Any, value: Any = 1, *, timeout_s: float = 60.0, heard: Heard | None = None) -> Any:
+    host = host_of(kind_of(target))
+    return await host.execute(call("k", value, timeout_s=timeout_s), heard or Heard())
+
+
+# --- results
+
+
+def doubled(value: int) -> int:
+    return value * 2
+
+
+async def doubled_async(value: int) -> int:
+    await anyio.lowlevel.checkpoint()
+    return value * 2
+
+
+def doubled_in_thread(ctx: JobContext, value: int) -> int:
+    assert threading.current_thread() is not threading.main_thread()
+    return value * 2
+
+
+@pytest.mark.parametrize("target", [doubled, doubled_async, doubled_in_thread])
+async def test_a_result_is_returned_as_json(target: Any):
+    assert await run(target, 21) == Returned(result=b"42")
+
+
+async def test_results_of_many_shapes_fit_a_struct():
+    class Like:
+        score = 0.5
+        label = "from attributes"
+
+    def given(value: int) -> Out:
+        return cast(Out, [{"score": 1}, Out(2.0), Like()][value])
+
+    assert (await run(given, 0)).result == b'{"score":1.0,"label":"x"}'
+    assert (await run(given, 1)).result == b'{"score":2.0,"label":"x"}'
+    assert (await run(given, 2)).result == b'{"score":0.5,"label":"from attributes"}'
+
+
+class Nested(Struct, frozen=True):
+    metrics: dict[str, Any]
+
+
+def recursive() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["self"] = value
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "declared", "path"),
+    [
+        ({"score": "high"}, Out, "$.score"),
+        (Out(score="high"), Out, "$.score"),  # type: ignore[arg-type]
+        (Out(score=float("nan")), Out, "$.score"),
+        (Out(score=1.0, label="\ud800"), Out, "$.label"),
+        ({}, Out, "missing required field `score`"),
+        (None, Out, "got `None`"),
+        (Nested({"loss": object()}), Nested, "$.metrics['loss']"),
+        (Nested({"all": [1, {2: object()}]}), Nested, "$.metrics['all'][1][2]"),
+        ({"loss": object()}, dict[str, float], "$['loss']"),
+        (recursive(), dict[str, Any], "$"),
+    ],
+)
+async def test_a_result_that_does_not_fit_fails_with_its_path(result: Any, declared: Any, path: str):
+    def given(value: int) -> Any:
+        return result
+
+    given.__annotations__["return"] = declared
+    error = error_of(await run(given))
+    assert (error.reason, error.type, error.retryable) == ("user", "BadResult", False)
+    assert error.message.startswith("the result does not fit the kind's result type: ")
+    assert path in error.message
+    assert error.message.count(" - at `") <= 1
+
+
+async def test_an_input_that_does_not_fit_is_the_jobs_error():
+    error = error_of(await run(doubled, "x"))
+    assert (error.reason, error.type) == ("user", "ValidationError")
+
+
+# --- errors
+
+
+def in_three_ways(error: BaseException) -> list[Any]:
+    def short(value: int) -> int | Retry | Fail:
+        raise error
+
+    async def asynchronous(value: int) -> int | Retry | Fail:
+        raise error
+
+    def threaded(ctx: JobContext, value: int) -> int | Retry | Fail:
+        raise error
+
+    async def grouped(value: int) -> int | Retry | Fail:
+        async def raising() -> None:
+            raise error
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(raising)
+        return 1
+
+    return [short, asynchronous, threaded, grouped]
+
+
+@pytest.mark.parametrize("way", range(4))
+async def test_what_a_job_raises(way: int):
+    retry = await run(in_three_ways(Retry("busy", after=2.5))[way])
+    assert retry.retry_after_s == 2.5
+    assert (retry.error.reason, retry.error.type, retry.error.retryable) == ("user", "Retry", True)
+    assert retry.error.message == "busy"
+
+    fail = await run(in_three_ways(Fail("no", reason="dependency"))[way])
+    assert fail.retry_after_s is None
+    assert (fail.error.reason, fail.error.type, fail.error.retryable) == ("dependency", "Fail", False)
+
+    user = await run(in_three_ways(LookupError("gone"))[way])
+    assert (user.error.reason, user.error.type, user.error.retryable) == ("user", "LookupError", True)
+    assert user.error.message == "gone"
+
+
+@pytest.mark.parametrize("way", range(3))
+async def test_leaving_the_process_is_an_error_like_any_other(way: int):
+    error = error_of(await run(in_three_ways(SystemExit(3))[way]))
+    assert (error.reason, error.type, error.message) == ("user", "SystemExit", "3")
+
+
+async def test_what_a_job_returns_to_say_no():
+    def given(value: int) -> int | Retry | Fail:
+        return [Retry("later", after=1.0), Fail("never")][value]
+
+    later, never = await run(given, 0), await run(given, 1)
+    assert (later.error.type, later.error.retryable, later.retry_after_s) == ("Retry", True, 1.0)
+    assert (never.error.type, never.error.retryable, never.error.reason) == ("Fail", False, "user")
+
+
+async def test_messages_are_bounded_and_never_empty():
+    def long(value: int) -> int:
+        raise ValueError("é" * 5000)
+
+    def silent(value: int) -> int:
+        raise ValueError
+
+    assert len(error_of(await run(long)).message.encode()) <= MESSAGE_BYTES
+    assert error_of(await run(silent)).message == "ValueError"
+
+
+async def test_several_errors_at_once_stay_a_group():
+    async def both(value: int) -> int:
+        raise ExceptionGroup("two", [ValueError("a"), ValueError("b")])
+
+    assert error_of(await run(both)).type == "ExceptionGroup"
+
+
+# --- classes
+
+
+async def test_a_class_is_built_once_and_with_its_settings():
+    built = []
+
+    @job("k")
+    class Limited:
+        def __init__(self, settings: Settings) -> None:
+            built.append(settings)
+
+        async def run(self, ctx: JobContext, value: int) -> int:
+            return value * built[0].limit
+
+    host = host_of(Limited, k={"limit": 7})
+    assert await host.execute(call("k", 3), Heard()) == Returned(result=b"21")
+    assert await host.execute(call("k", 4), Heard()) == Returned(result=b"28")
+    assert built == [Settings(limit=7)]
+
+
+async def test_settings_that_do_not_fit_are_the_operators():
+    @job("k")
+    class Limited:
+        def __init__(self, settings: Settings) -> None: ...
+
+        def run(self, value: int) -> int:
+            return 1
+
+    error = error_of(await host_of(Limited, k={"limit": "x"}).execute(call("k", 1), Heard()))
+    assert (error.reason, error.type, error.retryable) == ("config", "KindError", False)
+    assert "$.limit" in error.message
+
+
+async def test_a_host_is_built_from_json():
+    host = build(b'{"kinds":{"plan":{"roles":["DEV"]}}}')
+    assert host.cancel("deliberation.T1") is False
+    with pytest.raises(KindError, match="cannot be imported"):
+        build(b'{"modules":["no_such_module"]}')
+
+
+# --- frames
+
+
+async def test_frames_are_sent_from_the_loop():
+    heard_in = []
+
+    class Listening(Heard):
+        def __call__(self, frame: Any) -> None:
+            heard_in.append(threading.current_thread())
+            super().__call__(frame)
+
+    def threaded(ctx: JobContext, value: int) -> None:
+        ctx.progress(done=1, total=2, step="half")
+        ctx.emit("response.progress", {"a": 1})
+
+    async def asynchronous(ctx: JobContext, value: int) -> None:
+        ctx.progress(done=1, total=2, step="half")
+        ctx.emit("response.progress", {"a": 1})
+
+    for target in (threaded, asynchronous):
+        heard = Listening()
+        await run(target, heard=heard)
+        assert heard.frames == [
+            Reported(done=1, total=2, step="half"),
+            Emitted(topic="response", name="progress", body=b'{"a":1}'),
+        ]
+    assert set(heard_in) == {threading.current_thread()}
+
+
+async def test_an_event_has_two_tokens():
+    def given(ctx: JobContext, value: str) -> None:
+        ctx.emit(value, {})
+
+    for bad in ("one", "a.b.c", "a.>", ".b"):
+        assert error_of(await run(given, bad)).type == "BadToken"
+
+
+async def test_the_context_tells_of_its_job():
+    told: dict[str, Any] = {}
+
+    async def given(ctx: JobContext, value: int) -> None:
+        names = ("kind", "job_id", "run", "attempt", "correlation_id", "traceparent", "cancelled")
+        told.update({name: getattr(ctx, name) for name in names})
+        told["remaining"] = ctx.remaining_s
+        told["repr"] = repr(ctx)
+
+    await run(given, timeout_s=50.0)
+    remaining = told.pop("remaining")
+    assert 0 < remaining <= 50
+    assert told == {
+        "kind": "k",
+        "job_id": "T1",
+        "run": 1,
+        "attempt": 1,
+        "correlation_id": "",
+        "traceparent": None,
+        "cancelled": False,
+        "repr": "JobContext(k.T1, run 1, attempt 1)",
+    }
+
+
+# --- workspace
+
+
+async def test_a_workspace_is_fresh_and_goes_with_its_attempt():
+    seen: list[Path] = []
+
+    async def given(ctx: JobContext, value: int) -> None:
+        assert ctx.workspace is ctx.workspace
+        assert list(ctx.workspace.iterdir()) == []
+        (ctx.workspace / "deep").mkdir()
+        (ctx.workspace / "deep" / "file").write_text("x")
+        seen.append(ctx.workspace)
+        if value:
+            raise ValueError("no")
+
+    await run(given, 0)
+    await run(given, 1)
+    assert len(set(seen)) == 2
+    assert not any(path.exists() for path in seen)
+
+
+# --- cancel
+
+
+async def stopped_by(target: Any, started: Any, done: Any = None) -> tuple[Raised | Returned, bool]:
+    """The outcome of a job that is cancelled once it has started."""
+    host = host_of(kind_of(target))
+    outcomes: list[Any] = []
+
+    async def execute() -> None:
+        outcomes.append(await host.execute(call("k", 1), Heard()))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(execute)
+        await anyio.to_thread.run_sync(started.wait) if isinstance(started, threading.Event) else await started.wait()
+        cancelled = host.cancel("k.T1")
+        if done is not None:
+            done.set()
+    assert host.cancel("k.T1") is False
+    return outcomes[0], cancelled
+
+
+CANCELLED: Mapping[str, Any] = {"reason": "user", "type": "Cancelled", "message": "the job was asked to stop"}
+
+
+async def test_an_async_job_is_cancelled_where_it_waits():
+    started, cleaned = anyio.Event(), []
+
+    async def endless(ctx: JobContext, value: int) -> None:
+        (ctx.workspace / "file").write_text("x")
+        cleaned.append(ctx.workspace)
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            assert ctx.cancelled
+            cleaned.append("cleaned")
+
+    outcome, cancelled = await stopped_by(endless, started)
+    assert cancelled
+    assert msgspec.structs.asdict(error_of(outcome)) == {**CANCELLED, "retryable": False}
+    assert cleaned[1] == "cleaned"
+    assert not cast(Path, cleaned[0]).exists()
+
+
+async def test_a_sync_job_sees_that_it_should_stop():
+    started, asked = threading.Event(), threading.Event()
+
+    def cooperative(ctx: JobContext, value: int) -> str:
+        started.set()
+        asked.wait()
+        assert ctx.cancelled
+        return "half of it"
+
+    outcome, cancelled = await stopped_by(cooperative, started, asked)
+    assert cancelled
+    assert error_of(outcome).type == "Cancelled"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_an_error_after_the_stop_is_the_stops_doing(is_async: bool):
+    async def failing(ctx: JobContext, value: int) -> int:
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            raise RuntimeError("interrupted") from None
+
+    def failing_in_thread(ctx: JobContext, value: int) -> int:
+        started.set()
+        asked.wait()
+        raise RuntimeError("interrupted")
+
+    asked = threading.Event()
+    started: Any = anyio.Event() if is_async else threading.Event()
+    outcome, _ = await stopped_by(failing if is_async else failing_in_thread, started, asked)
+    assert error_of(outcome).type == "Cancelled"
+
+
+async def test_an_async_result_that_is_there_before_the_stop_counts():
+    started, go_on = anyio.Event(), anyio.Event()
+
+    async def finishing(ctx: JobContext, value: int) -> int:
+        with anyio.CancelScope(shield=True):
+            started.set()
+            await go_on.wait()
+        return 5
+
+    outcome, cancelled = await stopped_by(finishing, started, go_on)
+    assert cancelled
+    assert outcome == Returned(result=b"5")
+
+
+async def test_cancelling_the_host_itself_is_no_outcome():
+    host, started, left = host_of(kind_of(endlessly)), anyio.Event(), []
+
+    async def execute() -> None:
+        try:
+            await host.execute(call("k", 1), lambda frame: started.set())
+        finally:
+            left.append(host.cancel("k.T1"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(execute)
+        await started.wait()
+        group.cancel_scope.cancel()
+    assert left == [False]
+
+
+async def endlessly(ctx: JobContext, value: int) -> None:
+    ctx.progress(done=0)
+    await anyio.sleep_forever()
+
+
+# --- deadline
+
+
+class TestDeadline:
+    @pytest.fixture
+    def anyio_backend(self) -> Any:
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+    async def test_an_hour_passes(self):
+        began = anyio.current_time()
+        error = error_of(await run(endlessly, timeout_s=3600.0))
+        assert (error.reason, error.type, error.retryable) == ("deadline", "DeadlineExceeded", False)
+        assert anyio.current_time() - began == pytest.approx(3600)
+
+    async def test_a_job_that_ends_a_minute_before_has_ended(self):
+        async def patient(value: int) -> int:
+            await anyio.sleep(3540)
+            return 1
+
+        assert await run(patient, timeout_s=3600.0) == Returned(result=b"1")
+
+    async def test_a_job_that_turns_the_deadline_into_an_error(self):
+        async def failing(value: int) -> int:
+            try:
+                await anyio.sleep_forever()
+            except trio.Cancelled:
+                raise RuntimeError("interrupted") from None
+
+        assert error_of(await run(failing, timeout_s=60.0)).reason == "deadline"
+
+    async def test_a_jobs_own_timeout_is_its_own_error(self):
+        async def hasty(value: int) -> int:
+            with anyio.fail_after(5):
+                await anyio.sleep_forever()
+
+        error = error_of(await run(hasty, timeout_s=60.0))
+        assert (error.reason, error.type) == ("user", "TimeoutError")
+
+
+async def test_a_thread_that_passes_its_deadline_has_failed():
+    seen = []
+
+    def cooperative(ctx: JobContext, value: int) -> str:
+        while not ctx.cancelled:
+            threading.Event().wait(0.005)
+        seen.append(ctx.remaining_s)
+        return "half of it"
+
+    error = error_of(await run(cooperative, timeout_s=0.05))
+    assert (error.reason, error.type) == ("deadline", "DeadlineExceeded")
+    assert seen == [0.0]

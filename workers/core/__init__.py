@@ -1,0 +1,12 @@
+"""Pure decisions about jobs: no I/O, no clock, no randomness. `now` and `jitter` are arguments, commands are data.
+
+General layout:
+
+    log     what a message in hand and two reads of a log tell
+    start   the start table: what a delivery may do, given the log
+    job     a job's phases, stimuli and commands
+    lifecycle
+            `decide(job, stimulus)` and its table
+    retry   how long to wait before another attempt
+    tally   a batch's children, folded from their notices
+"""

@@ -1,0 +1,273 @@
+"""A job in one gateway's hands: its phases, what may happen to it (stimuli), and what is to be done (commands).
+
+    OPENING     its `started` is being appended, or its log read
+    PROBING     is the log's origin message still there?
+    RUNNING     an attempt runs
+    REPORTING   an attempt runs, and its `progress` is being appended
+    BURYING     its message is being written to DLQ
+    ENDING      `completed`, `failed` or `retrying` is being appended
+    SETTLED     nothing more is to be done with this delivery
+
+All of it is data. `lifecycle` decides; whoever carries a command out answers with the next stimulus.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+
+from msgspec import Raw, Struct
+
+from contracts.errors import ErrorInfo, Reason
+from contracts.events import Artifact, Event, Moved, Spent, Started
+from workers.core.log import LogView, Ticket
+from workers.core.retry import RetryPolicy
+
+__all__ = [
+    "Ack",
+    "Adopted",
+    "Append",
+    "Buried",
+    "Bury",
+    "Command",
+    "Delivered",
+    "Drained",
+    "Gone",
+    "HandOver",
+    "HandedOver",
+    "Job",
+    "LeaseLost",
+    "Leave",
+    "LogRead",
+    "Nak",
+    "Pay",
+    "Phase",
+    "Probe",
+    "Probed",
+    "Raised",
+    "Read",
+    "Refuse",
+    "Reported",
+    "Returned",
+    "Run",
+    "Stimulus",
+    "Stop",
+    "Stored",
+    "Undecodable",
+]
+
+
+class Phase(enum.Enum):
+    """Where a job stands."""
+
+    OPENING = "opening"
+    PROBING = "probing"
+    RUNNING = "running"
+    REPORTING = "reporting"
+    BURYING = "burying"
+    ENDING = "ending"
+    SETTLED = "settled"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """All that a gateway knows of a job it holds."""
+
+    ticket: Ticket
+    policy: RetryPolicy
+    gateway: str
+    actor: str | None
+    """What will run it; None for batch kinds."""
+    limit_s: float
+    """Seconds from a run's first start to its deadline."""
+    stored: datetime
+    """When the server stored the message."""
+    phase: Phase = Phase.OPENING
+    sequence: int = 0
+    """Of the log's last event, as this gateway knows it: the fencing token."""
+    n: int = 0
+    run: int = 1
+    attempt: int = 1
+    spent: Spent = Spent()
+    deadline: datetime | None = None
+    began: datetime | None = None
+    parent: str | None = None
+    """The batch that the log names."""
+    cancelling: bool = False
+    made: int = 0
+    """Attempts made in this run."""
+    unusable: bool = False
+    """The message does not decode."""
+    error: ErrorInfo | None = None
+    """Why it is being buried."""
+    pending: Event | None = None
+    """The event being appended."""
+    log: LogView | None = None
+    """What a probe is about."""
+
+
+class Delivered(Struct, frozen=True):
+    """The message is in hand and decodes."""
+
+
+class Undecodable(Struct, frozen=True):
+    """The message is in hand and does not decode."""
+
+    error: ErrorInfo
+
+
+class Stored(Struct, frozen=True):
+    """The event asked for is durable."""
+
+    sequence: int
+
+
+class LogRead(Struct, frozen=True):
+    """The event asked for was refused, or a read was asked for: this is the log."""
+
+    log: LogView
+
+
+class Probed(Struct, frozen=True):
+    """Whether the log's origin message still exists."""
+
+    exists: bool
+
+
+class Reported(Struct, frozen=True, kw_only=True):
+    """The attempt reports progress."""
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    step: str | None = None
+    eta_ms: int | None = None
+    counts: dict[str, int] | None = None
+
+
+class Returned(Struct, frozen=True):
+    """The attempt succeeded."""
+
+    result: Raw
+    artifacts: list[Artifact] | Moved = []
+
+
+class Raised(Struct, frozen=True):
+    """The attempt failed by itself."""
+
+    error: ErrorInfo
+    retry_after_s: float | None = None
+
+
+class Gone(Struct, frozen=True):
+    """The attempt was lost with what ran it."""
+
+    error: ErrorInfo
+
+
+class Buried(Struct, frozen=True):
+    """The message is in DLQ."""
+
+    sequence: int
+
+
+class Adopted(Struct, frozen=True):
+    """A newer delivery of the same job."""
+
+    ticket: Ticket
+
+
+class HandedOver(Struct, frozen=True):
+    """The job that runs here already has the delivery."""
+
+
+class Drained(Struct, frozen=True):
+    """The gateway stops, and the grace period is over."""
+
+
+class LeaseLost(Struct, frozen=True):
+    """The lease could not be renewed in time."""
+
+
+class Append(Struct, frozen=True):
+    """Append the event after that sequence; answer `Stored` or `LogRead`."""
+
+    event: Event
+    after: int
+
+
+class Read(Struct, frozen=True):
+    """Read the log; answer `LogRead`."""
+
+
+class Probe(Struct, frozen=True):
+    """See whether a message still exists; answer `Probed`."""
+
+    origin: str
+
+
+class Run(Struct, frozen=True):
+    """Start the attempt that `started` opened; answer `Reported`…, then `Returned`, `Raised` or `Gone`."""
+
+    started: Started
+
+
+class Stop(Struct, frozen=True):
+    """End the attempt at once; its outcome no longer matters."""
+
+
+class Bury(Struct, frozen=True):
+    """Write the message to DLQ; answer `Buried`."""
+
+    reason: Reason
+    run: int
+    attempts: int
+
+
+class Refuse(Struct, frozen=True):
+    """Write the message to DLQ and say `workers.intake.refused`; a child tells its batch."""
+
+    reason: Reason
+
+
+class Pay(Struct, frozen=True):
+    """Pay what an end owes: a notice to each batch that waits for it."""
+
+    end: Event
+    sequence: int
+
+
+class HandOver(Struct, frozen=True):
+    """Give this delivery to the job that runs here already; answer `HandedOver`, or `LogRead` where it is over."""
+
+
+class Ack(Struct, frozen=True):
+    """Settle: done."""
+
+
+class Nak(Struct, frozen=True):
+    """Settle: again, after `delay_s`."""
+
+    delay_s: float
+
+
+class Leave(Struct, frozen=True):
+    """Send nothing more on this delivery."""
+
+
+Stimulus = (
+    Delivered
+    | Undecodable
+    | Stored
+    | LogRead
+    | Probed
+    | Reported
+    | Returned
+    | Raised
+    | Gone
+    | Buried
+    | Adopted
+    | HandedOver
+    | Drained
+    | LeaseLost
+)
+Command = Append | Read | Probe | Run | Stop | Bury | Refuse | Pay | HandOver | Ack | Nak | Leave

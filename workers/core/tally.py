@@ -1,0 +1,71 @@
+"""A batch's children, folded from their notices.
+
+The notices of a parent are read from the first one on, so whoever takes a batch over comes to the same tally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from contracts.joins import ChildOutcome, Notice
+from contracts.tokens import as_token, is_token, short_hash
+
+__all__ = ["Tally", "child_id", "child_key", "duplicate_keys"]
+
+
+class Tally(Struct):
+    """How each child of a batch's run ended, by its place."""
+
+    children: Sequence[str]
+    """`<kind>.<id>` of each child."""
+    since: int = 0
+    """Ends in `EVENTS` up to this sequence belong to an earlier run; of those only `completed` counts."""
+    ends: dict[int, Notice] = {}
+
+    def fold(self, notice: Notice) -> bool:
+        """Take a notice in; True where it changed something."""
+        if not 0 <= notice.index < len(self.children) or self.children[notice.index] != notice.child:
+            return False
+        if notice.outcome != "completed" and notice.outcome != "refused" and notice.sequence <= self.since:
+            return False
+        known = self.ends.get(notice.index)
+        if known is not None and (notice.outcome == "refused" or known.sequence >= notice.sequence):
+            return False
+        self.ends[notice.index] = notice
+        return True
+
+    @property
+    def done(self) -> bool:
+        """Every child has ended."""
+        return len(self.ends) == len(self.children)
+
+    def counts(self) -> Mapping[str, int]:
+        """Children by how they ended, and those still open."""
+        counts: dict[ChildOutcome | str, int] = {"completed": 0, "failed": 0, "cancelled": 0, "refused": 0}
+        for notice in self.ends.values():
+            counts[notice.outcome] += 1
+        counts["open"] = len(self.children) - len(self.ends)
+        return counts
+
+
+def child_key(key: str) -> str:
+    """What stands for a child's key in its id: the key, unless it holds a dash or is no token."""
+    return key if is_token(key) and "-" not in key else short_hash(key)
+
+
+def child_id(parent_id: str, key: str) -> str:
+    """`<parent>-<key>`, or the sha256 of it where it would be over 128 characters."""
+    return as_token(f"{parent_id}-{child_key(key)}")
+
+
+def duplicate_keys(keys: Sequence[str]) -> list[str]:
+    """Keys that occur more than once, in order of their first repetition."""
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for key in keys:
+        if key in seen:
+            twice[key] = None
+        seen.add(key)
+    return list(twice)

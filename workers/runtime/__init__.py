@@ -1,0 +1,21 @@
+"""The gateway: a message's way through the house, bus → intake → codec → admission → dispatch → pool → settle → bus.
+
+General layout:
+
+    gateway     the composition root: what is started, in which order, and how it stops
+    rooms       what the rooms share
+    topology    the streams and consumers that a gateway needs
+    pull        credit, and deliveries for it
+    intake      a delivery becomes a ticket and an input, or a refusal
+    quarantine  decoding in a child process, for what may kill a decoder
+    journal     a job log: append by compare-and-set, read from the leader
+    worker      one job: carries out what `core.lifecycle` decides
+    attempt     one attempt on the pool
+    conduct     one run of a batch
+    lease       renews what is held, and says when it is lost
+    settle      dead letters, notices, acknowledgements
+    watch       learns of ends that others wrote
+    fleet       `workers.*` events, KV `workers`, KV `kinds`
+
+Only anyio is used here, so that all of it runs under virtual time.
+"""

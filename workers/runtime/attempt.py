@@ -1,0 +1,184 @@
+"""One attempt on the pool: its frames, its deadline, its outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+from msgspec import Raw
+
+from contracts import calls, subjects
+from contracts import headers as h
+from contracts.errors import ErrorInfo
+from contracts.events import RESULT_LIMIT, Moved, Started
+from infra.bus.base import Bus, BusError, Refused, TooLarge
+from infra.pool.base import Execution, Reservation
+from infra.store.base import Store, StoreError
+from workers.core import job as core
+
+__all__ = ["Attempt", "Throttle", "bounded_result", "call_for"]
+
+log = logging.getLogger("jetray.attempt")
+
+PROGRESS_S: Final = 0.1
+"""Between two `progress` of a job."""
+SLACK_S: Final = 0.25
+"""What a job that ends itself at its deadline gets before it is stopped."""
+STOP_S: Final = 1.0
+"""What a job past its deadline gets between being asked and being killed."""
+LAST_WORDS_S: Final = 5.0
+"""What a finished job's emitted messages get to reach the bus."""
+
+Post = Callable[[core.Stimulus], None]
+
+
+class Attempt:
+    """Runs a call; stimuli go to `post`, the last of them the outcome. `grace_s` tells what a stopped job gets."""
+
+    def __init__(self, bus: Bus, store: Store, post: Post, grace_s: Callable[[], float]) -> None:
+        self._bus = bus
+        self._store = store
+        self._post = post
+        self._grace_s = grace_s
+        self._emitted = 0
+
+    async def run(self, reservation: Reservation, call: calls.Call) -> None:
+        """To the end, or to the kill: cancelled, it returns once nothing of the job runs any more."""
+        execution = reservation.start(call)
+        try:
+            outcome = await self._outcome(execution, call)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await execution.stop(self._grace_s())
+            raise
+        self._post(await self._stimulus(outcome, call))
+
+    async def _outcome(self, execution: Execution, call: calls.Call) -> calls.Outcome:
+        if not call.streams:
+            return await self._in_time(execution, call)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, execution, call, group)
+            outcome = await self._in_time(execution, call)
+            group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
+        return outcome
+
+    async def _in_time(self, execution: Execution, call: calls.Call) -> calls.Outcome:
+        with anyio.move_on_after(call.timeout_s + SLACK_S):
+            return await execution.outcome()
+        await execution.stop(STOP_S)
+        error = ErrorInfo(
+            reason="deadline", type="DeadlineExceeded", message="the job did not end before its deadline and was killed"
+        )
+        return calls.Raised(error=error)
+
+    async def _listen(self, execution: Execution, call: calls.Call, group: TaskGroup) -> None:
+        throttle = Throttle(self._post, PROGRESS_S, group)
+        async for frame in execution.frames():
+            if isinstance(frame, calls.Reported):
+                throttle.offer(core.Reported(**msgspec.structs.asdict(frame)))
+            else:
+                await self._emit(frame, call)
+        throttle.flush()
+
+    async def _emit(self, frame: calls.Emitted, call: calls.Call) -> None:
+        self._emitted += 1
+        subject = subjects.agent(frame.topic, frame.name, call.job_id)
+        headers = {h.MSG_ID: f"{call.job}.{call.run}.{call.attempt}.{self._emitted}", h.CONTENT_TYPE: h.JSON}
+        if call.traceparent is not None:
+            headers[h.TRACEPARENT] = call.traceparent
+        while True:
+            try:
+                await self._bus.publish(subject, frame.body, headers)
+                return
+            except (Refused, TooLarge) as error:
+                log.warning("what %s said on %s is lost: %s", call.job, subject, error)
+                return
+            except BusError as error:
+                log.debug("%s waits: %s", subject, error)
+            await anyio.sleep(PROGRESS_S)
+
+    async def _stimulus(self, outcome: calls.Outcome, call: calls.Call) -> core.Stimulus:
+        match outcome:
+            case calls.Returned(result=result, artifacts=artifacts):
+                return core.Returned(await bounded_result(self._store, result, _result_name(call)), artifacts)
+            case calls.Raised(error=error, retry_after_s=after):
+                return core.Raised(error, after)
+            case calls.Gone(error=error):
+                return core.Gone(error)
+
+
+async def bounded_result(store: Store, result: bytes, name: str) -> Raw:
+    """The result as it stands in an event: itself, or where it is over the limit a reference to an artifact."""
+    if len(result) <= RESULT_LIMIT:
+        return Raw(result)
+    while True:
+        try:
+            artifact = await store.put(name, result)
+            return Raw(msgspec.json.encode(Moved(artifact=artifact.uri, sha256=artifact.sha256)))
+        except (BusError, StoreError) as error:
+            log.warning("%s waits for the store: %s", name, error)
+        await anyio.sleep(1.0)
+
+
+class Throttle:
+    """Lets a report through at most every `every_s`; of those in between, the last one."""
+
+    def __init__(self, post: Post, every_s: float, group: TaskGroup) -> None:
+        self._post = post
+        self._every = every_s
+        self._group = group
+        self._last = -every_s
+        self._kept: core.Reported | None = None
+        self._waiting = False
+
+    def offer(self, report: core.Reported) -> None:
+        """Send now, or soon."""
+        self._kept = report
+        if self._waiting:
+            return
+        rest = self._last + self._every - anyio.current_time()
+        if rest <= 0:
+            self.flush()
+            return
+        self._waiting = True
+        self._group.start_soon(self._later, rest)
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        if self._kept is not None:
+            self._last = anyio.current_time()
+            report, self._kept = self._kept, None
+            self._post(report)
+
+    async def _later(self, rest: float) -> None:
+        await anyio.sleep(rest)
+        self._waiting = False
+        self.flush()
+
+
+def _result_name(call: calls.Call) -> str:
+    return f"results/{call.kind}/{call.job_id}/{call.run}-{call.attempt}.json"
+
+
+def call_for(
+    started: Started, *, body: bytes, now: float, exclusive: bool, streams: bool, traceparent: str | None
+) -> calls.Call:
+    """The call that a durable `started` allows; `now` is the server's clock in seconds since the epoch."""
+    deadline = started.deadline.timestamp()
+    return calls.Call(
+        kind=started.kind,
+        job_id=started.job_id,
+        run=started.run,
+        attempt=started.attempt,
+        input=body,
+        deadline=deadline,
+        timeout_s=max(0.001, deadline - now),
+        exclusive=exclusive,
+        streams=streams,
+        correlation_id=started.correlation_id,
+        traceparent=traceparent,
+    )

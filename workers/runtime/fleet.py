@@ -1,0 +1,232 @@
+"""What a gateway says of itself: `workers.*` events, its key in KV `workers`, and the keys of its kinds in KV `kinds`.
+
+For eyes, never for decisions: what cannot be said is dropped, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
+
+import anyio
+import msgspec
+
+from contracts import headers as h
+from contracts import subjects
+from contracts.codec import encode
+from contracts.events import Cancelled, Completed, Failed, LogEvent, Retrying, Started, event_type
+from contracts.fleet import (
+    ActiveJob,
+    ActorFailed,
+    ActorInitialized,
+    ActorRestarted,
+    ActorRetired,
+    FleetEvent,
+    GatewayStatus,
+    KindTotals,
+    PoolCreated,
+    Versions,
+)
+from infra.bus.base import Bus, BusError
+from infra.pool.base import PoolEvent
+
+__all__ = ["Fleet"]
+
+log = logging.getLogger("jetray.fleet")
+
+BACKLOG: Final = 1_000
+STATUS_S: Final = 5.0
+
+State = Literal["starting", "serving", "draining"]
+
+
+class Fleet:
+    """Says things in the background. `serve` must be running for any of it to be heard."""
+
+    def __init__(self, bus: Bus, *, gateway: str, nonce: str, versions: Versions) -> None:
+        self._bus = bus
+        self._gateway = gateway
+        self._nonce = nonce
+        self.versions = versions
+        self._post, self._outbox = anyio.create_memory_object_stream[FleetEvent](BACKLOG)
+        self._said = 0
+        self._began = anyio.current_time()
+        self._totals: dict[str, _Totals] = {}
+        self._active: dict[tuple[str, str], ActiveJob] = {}
+        self.state: State = "starting"
+        self.depths: dict[str, int] = {}
+        self.pools: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+
+    @property
+    def uptime_ms(self) -> int:
+        """Since it was made."""
+        return int((anyio.current_time() - self._began) * 1000)
+
+    def say(self, event: type[FleetEvent], **fields: Any) -> None:
+        """Publish an event soon. Never waits; over a backlog of 1,000 it is dropped, with a word in the log."""
+        value = event(gateway=self._gateway, time=self._bus.server_now(), **fields)
+        try:
+            self._post.send_nowait(value)
+        except anyio.WouldBlock:
+            log.warning("not said, too much is waiting: %s", value)
+
+    def pool_event(self, profiles: Mapping[str, Any], event: PoolEvent) -> None:
+        """Say what happened to a pool or an actor."""
+        match event.what:
+            case "created":
+                profile = profiles[event.profile]
+                self.say(
+                    PoolCreated,
+                    profile=event.profile,
+                    actors=list(event.actors),
+                    cpus=profile.cpus,
+                    gpus=profile.gpus,
+                    memory=profile.memory,
+                    slots=profile.actors * profile.concurrency,
+                )
+            case "initialized":
+                duration_ms = int(event.duration_s * 1000)
+                self.say(ActorInitialized, profile=event.profile, actor=event.actor, duration_ms=duration_ms)
+            case "failed":
+                self.say(
+                    ActorFailed,
+                    profile=event.profile,
+                    actor=event.actor,
+                    error=event.error,
+                    jobs=list(event.jobs),
+                    executions=event.executions,
+                )
+            case "restarted":
+                self.say(
+                    ActorRestarted,
+                    profile=event.profile,
+                    actor=event.actor,
+                    replaces=event.replaces,
+                    restarts=event.restarts,
+                    reason=event.reason,
+                )
+            case "retired":
+                self.say(
+                    ActorRetired,
+                    profile=event.profile,
+                    actor=event.actor,
+                    reason=event.reason,
+                    executions=event.executions,
+                )
+
+    def appended(self, event: LogEvent) -> None:
+        """Count an event that this gateway appended to a log."""
+        key = (event.kind, event.job_id)
+        totals = self._totals.setdefault(event.kind, _Totals())
+        match event:
+            case Started():
+                self._active[key] = ActiveJob(
+                    kind=event.kind,
+                    job_id=event.job_id,
+                    run=event.run,
+                    attempt=event.attempt,
+                    started=event.time,
+                    deadline=event.deadline,
+                    actor=event.actor,
+                )
+                return
+            case Completed():
+                totals.completed += 1
+                totals.total_ms += event.duration_ms
+            case Failed():
+                totals.failed += 1
+            case Cancelled():
+                totals.cancelled += 1
+            case Retrying():
+                totals.retried += 1
+            case _:
+                return
+        self._active.pop(key, None)
+
+    def forget(self, kind: str, job_id: str) -> None:
+        """This gateway no longer holds a job, however it ended."""
+        self._active.pop((kind, job_id), None)
+
+    def status(self) -> GatewayStatus:
+        """What KV `workers` shows."""
+        active: dict[str, int] = {}
+        for kind, _ in self._active:
+            active[kind] = active.get(kind, 0) + 1
+        return GatewayStatus(
+            gateway=self._gateway,
+            time=self._bus.server_now(),
+            state=self.state,
+            uptime_ms=self.uptime_ms,
+            active=list(self._active.values()),
+            kinds={
+                kind: KindTotals(
+                    active=active.get(kind, 0),
+                    completed=totals.completed,
+                    failed=totals.failed,
+                    cancelled=totals.cancelled,
+                    retried=totals.retried,
+                    average_ms=round(totals.total_ms / totals.completed, 3) if totals.completed else 0.0,
+                    depth=self.depths.get(kind),
+                )
+                for kind, totals in self._totals.items()
+            },
+            pools={name: dict(pool) for name, pool in self.pools().items()},
+            versions=self.versions,
+        )
+
+    def known(self, kinds: Iterable[str]) -> None:
+        """Show these kinds in the totals, also before their first job."""
+        for kind in kinds:
+            self._totals.setdefault(kind, _Totals())
+
+    async def serve(self) -> None:
+        """Say what is to be said, and renew the key, until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._renew)
+            async for event in self._outbox:
+                await self._publish(event)
+
+    async def last_words(self, limit_s: float) -> None:
+        """Say what is still waiting to be said, within `limit_s`."""
+        with anyio.move_on_after(limit_s):
+            while True:
+                try:
+                    event = self._outbox.receive_nowait()
+                except anyio.WouldBlock:
+                    return
+                await self._publish(event)
+
+    async def _publish(self, event: FleetEvent) -> None:
+        self._said += 1
+        message_id = f"{self._nonce}.w{self._said}"
+        headers = {
+            h.CE_SPECVERSION: "1.0",
+            h.CE_TYPE: event_type(f"workers.{event.topic}", event.name),
+            h.CE_SOURCE: f"/jetray/{self._gateway}",
+            h.CE_ID: message_id,
+            h.CE_SUBJECT: self._gateway,
+            h.CE_TIME: event.time.isoformat().replace("+00:00", "Z"),
+            h.CONTENT_TYPE: h.JSON,
+            h.MSG_ID: message_id,
+        }
+        try:
+            await self._bus.publish(subjects.worker(event.topic, event.name, self._gateway), encode(event), headers)
+        except BusError as error:
+            log.warning("not said: %s %s: %s", event.topic, event.name, error)
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                await self._bus.put(subjects.WORKERS_KV, self._gateway, encode(self.status()))
+            except BusError as error:
+                log.info("KV workers not renewed: %s", error)
+            await anyio.sleep(STATUS_S)
+
+
+class _Totals(msgspec.Struct):
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    total_ms: int = 0

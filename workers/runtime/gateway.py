@@ -1,0 +1,213 @@
+"""The gateway: what is started, in which order, and how it stops.
+
+Two lifetimes: pulling ends first, working later. Everything is owned by one task group; the pool starts beside the
+rest, so that the bus is served meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from contracts import asyncapi, catalogue, subjects
+from contracts.fleet import GatewayDraining, GatewayStarted, GatewayStopped, Versions
+from contracts.inbound import Limits
+from contracts.subjects import JOBS, KINDS
+from infra.bus.base import Bus, BusError, Delivery
+from infra.pool.base import Pool, PoolEvent
+from infra.store.base import Store
+from workers.kinds.registry import Kind
+from workers.runtime import terms
+from workers.runtime.fleet import Fleet
+from workers.runtime.intake import Intake
+from workers.runtime.journal import Journal
+from workers.runtime.lease import Leases
+from workers.runtime.live import Live
+from workers.runtime.pull import Credit, Lane, pull
+from workers.runtime.quarantine import Quarantine
+from workers.runtime.rooms import Rooms
+from workers.runtime.settle import Settle
+from workers.runtime.topology import lane_durable, topology
+from workers.runtime.watch import watch
+from workers.runtime.worker import Worker
+from workers.settings import Settings
+
+__all__ = ["Gateway"]
+
+log = logging.getLogger("jetray.gateway")
+
+LAST_APPENDS_S: Final = 10.0
+"""What jobs get to write down how they ended, once they were stopped."""
+LAST_WORDS_S: Final = 2.0
+DEPTHS_S: Final = 5.0
+
+
+class Gateway:
+    """Pulls, works and settles until it is drained. Await `run` once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kinds: Mapping[str, Kind],
+        *,
+        bus: Bus,
+        pool: Pool,
+        store: Store,
+        versions: Versions,
+        nonce: str,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._drained = anyio.Event()
+        self._why = ""
+        self._credits: dict[str, Credit] = {}
+        name = settings.gateway.name
+        configs = terms.configs(settings)
+        self._rooms = Rooms(
+            settings=settings,
+            bus=bus,
+            pool=pool,
+            store=store,
+            kinds=dict(kinds),
+            batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
+            journal=Journal(bus, nonce=nonce, source=name),
+            intake=Intake(
+                Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth), Quarantine()
+            ),
+            leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
+            settle=Settle(bus, store),
+            live=Live(),
+            fleet=Fleet(bus, gateway=name, nonce=nonce, versions=versions),
+            jitter=jitter,
+        )
+
+    async def run(self, serving: Callable[[], None] = lambda: None) -> None:
+        """Work until drained; `serving` is called once messages are pulled. Raises `Foreign` and `ConfigError`."""
+        rooms = self._rooms
+        await rooms.bus.apply(topology(rooms.settings, rooms.kinds))
+        await self._tell_kinds()
+        async with anyio.create_task_group() as house:
+            house.start_soon(rooms.pool.serve, self._pool_event)
+            house.start_soon(rooms.leases.serve)
+            house.start_soon(rooms.fleet.serve)
+            house.start_soon(self._look_at_depths)
+            house.start_soon(watch, rooms.bus, rooms.journal, rooms.live)
+            async with anyio.create_task_group() as work:
+                async with anyio.create_task_group() as pulls:
+                    await self._start_pulling(pulls, work)
+                    serving()
+                    await self._drained.wait()
+                    pulls.cancel_scope.cancel()
+                await self._finish(work)
+            house.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            rooms.fleet.say(GatewayStopped, uptime_ms=rooms.fleet.uptime_ms)
+            await rooms.fleet.last_words(LAST_WORDS_S)
+
+    def drain(self, why: str) -> None:
+        """Stop: no new pull at once, running jobs get the grace period, the rest is given back."""
+        self._why = self._why or why
+        self._drained.set()
+
+    async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
+        rooms = self._rooms
+        for lane in await self._lanes():
+            pulls.start_soon(pull, rooms.bus, lane, self._credit_of(lane.kind), work, self._handle)
+        rooms.fleet.state = "serving"
+        rooms.fleet.known(rooms.kinds)
+        rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
+
+    async def _lanes(self) -> list[Lane]:
+        rooms = self._rooms
+        lanes = [
+            Lane(stream=JOBS, consumer=lane_durable(kind.name, high=high), kind=kind)
+            for kind in rooms.kinds.values()
+            for high in (True, False)
+        ]
+        for route in rooms.settings.routes:
+            owner = await rooms.bus.owner(route.subject)
+            assert owner is not None, "the topology made sure that somebody owns it"
+            lanes.append(Lane(stream=owner, consumer=route.durable, kind=rooms.kinds[route.kind]))
+        return lanes
+
+    def _credit_of(self, kind: Kind) -> Credit:
+        if kind.is_batch:
+            name, capacity = "", lambda: self._rooms.settings.gateway.open_batches
+        else:
+            profile, exclusive = terms.profile(self._rooms.settings, kind), kind.exclusive
+            name = f"{profile} {exclusive}"
+
+            def capacity() -> int:
+                return self._rooms.pool.slots(profile, exclusive=exclusive).total
+
+        return self._credits.setdefault(name, Credit(capacity))
+
+    async def _handle(self, kind: Kind, delivery: Delivery) -> None:
+        await Worker(self._rooms, kind, delivery).run()
+
+    def _pool_event(self, event: PoolEvent) -> None:
+        self._rooms.fleet.pool_event(self._rooms.settings.profiles, event)
+        for credit in self._credits.values():
+            credit.notify()
+
+    async def _finish(self, work: TaskGroup) -> None:
+        live, fleet, grace_s = self._rooms.live, self._rooms.fleet, self._rooms.settings.gateway.grace_s
+        fleet.state = "draining"
+        fleet.say(GatewayDraining, reason=self._why, active=len(live))
+        log.info("draining (%s): %d in hand, %.0f s of grace", self._why, len(live), grace_s)
+        for worker in live:
+            worker.unqueue()
+        with anyio.move_on_after(grace_s):
+            await live.wait_empty()
+        for worker in live:
+            worker.drain()
+        with anyio.move_on_after(LAST_APPENDS_S):
+            await live.wait_empty()
+        work.cancel_scope.cancel()
+
+    async def _tell_kinds(self) -> None:
+        """Put each kind, and the whole as an AsyncAPI document, into KV `kinds`."""
+        infos = describe_kinds(self._rooms.settings, self._rooms.kinds)
+        bus = self._rooms.bus
+        for info in infos:
+            await bus.put(KINDS, info.name, catalogue.encode(info))
+        document = asyncapi.document(infos, version=self._rooms.fleet.versions.jetray)
+        await bus.put(KINDS, catalogue.DOCUMENT_KEY, asyncapi.encode(document))
+
+    async def _look_at_depths(self) -> None:
+        rooms = self._rooms
+        while True:
+            for kind in rooms.kinds:
+                try:
+                    lanes = [
+                        await rooms.bus.consumer(subjects.JOBS, lane_durable(kind, high=high)) for high in (True, False)
+                    ]
+                except BusError as error:
+                    log.debug("depth of %s is not known: %s", kind, error)
+                else:
+                    rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes)
+            await anyio.sleep(DEPTHS_S)
+
+
+def describe_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> list[catalogue.KindInfo]:
+    """What KV `kinds` tells of each."""
+    return [_describe(settings, kind) for _, kind in sorted(kinds.items())]
+
+
+def _describe(settings: Settings, kind: Kind) -> catalogue.KindInfo:
+    return catalogue.describe(
+        name=kind.name,
+        version=kind.version,
+        input_type=kind.input_type,
+        result_type=kind.result_type,
+        id_field=kind.id_field,
+        routes=[route.subject for route in settings.routes if route.kind == kind.name],
+        profile=None if kind.is_batch else terms.profile(settings, kind),
+        deadline_s=terms.deadline_s(settings, kind),
+        max_attempts=terms.policy(settings, kind).max_attempts,
+        batch=kind.is_batch,
+        doc=kind.doc,
+    )

@@ -1,0 +1,82 @@
+"""A delivery becomes a ticket and an input, or a ticket and the error that refuses it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from contracts import inbound
+from contracts.errors import ErrorInfo
+from contracts.events import DeliveryRef
+from contracts.subjects import JOBS
+from infra.bus.base import Delivery
+from workers.core.log import Ticket
+from workers.kinds.registry import Kind
+from workers.runtime.quarantine import Quarantine
+
+__all__ = ["Intake", "Received"]
+
+SUSPECT: Final = 3
+"""From this delivery on a message is decoded in a child process first: it may be what killed the gateway."""
+
+
+class Received(Struct, frozen=True, kw_only=True):
+    """What a delivery asks for."""
+
+    ticket: Ticket
+    input: Any
+    """Typed; None where `error` says why there is none."""
+    error: ErrorInfo | None
+    deadline_s: float | None
+    """The publisher's cap on the job's time."""
+    traceparent: str | None
+
+
+class Intake:
+    """Reads deliveries of every kind."""
+
+    def __init__(self, limits: inbound.Limits, quarantine: Quarantine) -> None:
+        self._limits = limits
+        self._quarantine = quarantine
+
+    async def receive(self, delivery: Delivery, kind: Kind) -> Received:
+        """What `delivery` asks of `kind`. Never raises for what a message holds."""
+        message = inbound.Message(
+            subject=delivery.subject,
+            headers=delivery.headers,
+            body=delivery.body,
+            stream=delivery.stream,
+            sequence=delivery.sequence,
+        )
+        foreign = delivery.stream != JOBS
+        if delivery.number >= SUSPECT:
+            error = await self._quarantine.try_out(message, kind, self._limits, foreign=foreign)
+            if error is not None:
+                return _received(delivery, kind, inbound.refuse(message, error))
+        return _received(delivery, kind, inbound.read(message, kind.spec, self._limits, foreign=foreign))
+
+
+def _received(delivery: Delivery, kind: Kind, read: inbound.Accepted | inbound.Refused) -> Received:
+    accepted = read if isinstance(read, inbound.Accepted) else None
+    ticket = Ticket(
+        kind=kind.name,
+        job_id=read.job_id,
+        origin=read.origin,
+        delivery=DeliveryRef(delivery.sequence, delivery.number),
+        input_sha256=accepted.input_sha256 if accepted is not None else "",
+        parent=read.parent,
+        index=read.index,
+        run=read.run,
+        correlation_id=read.correlation_id,
+        subject_id=read.subject_id,
+        queued=delivery.stream == JOBS,
+        batch=kind.is_batch,
+    )
+    return Received(
+        ticket=ticket,
+        input=None if accepted is None else accepted.input,
+        error=read.error if isinstance(read, inbound.Refused) else None,
+        deadline_s=None if accepted is None else accepted.deadline_s,
+        traceparent=read.traceparent,
+    )

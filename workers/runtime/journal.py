@@ -1,0 +1,166 @@
+"""A job log: append by compare-and-set, read from the leader.
+
+`append(event, after=sequence)` is the one way to write a log. The sequence is the fencing token: where another write
+came first it is refused, and the caller decides anew with the log that it is given. Where nobody knows (no answer, a
+write in flight) the leader is asked, and the very same bytes are sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+from msgspec import Struct
+
+from contracts import events, subjects
+from contracts import headers as h
+from contracts.events import Event, LogEvent, Requeued, Started
+from infra.bus.base import Bus, BusError, NoAnswer, Stored, StreamFull, TooLarge, WrongSequence
+from workers.core.log import EMPTY, LogView
+
+__all__ = ["Journal", "Written"]
+
+log = logging.getLogger("jetray.journal")
+
+FIRST_WAIT_S: Final = 0.02
+LAST_WAIT_S: Final = 1.0
+
+
+class Written(Struct, frozen=True):
+    """The event is durable."""
+
+    sequence: int
+
+
+class Journal:
+    """Writes and reads job logs for one process.
+
+    `nonce` is this process's own: every event that it writes has an id beginning with it, so that `mine` needs no
+    memory.
+    """
+
+    def __init__(self, bus: Bus, *, nonce: str, source: str) -> None:
+        self._bus = bus
+        self._nonce = nonce
+        self._source = f"/jetray/{source}"
+        self._written = 0
+
+    async def append(self, event: LogEvent, *, after: int, traceparent: str | None = None) -> Written | LogView:
+        """Make the event durable after the log's event `after`, or return the log that stands in its way.
+
+        Waits and repeats for as long as it is let: whoever calls it gives up with the lease.
+        """
+        name = events.event_name(event)
+        subject = subjects.event(event.kind, name, event.job_id)
+        body = events.encode(event)
+        headers = self._headers(event, name, after, traceparent)
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                return Written((await self._bus.publish(subject, body, headers)).sequence)
+            except (WrongSequence, NoAnswer) as error:
+                answer = await self._who_won(event, headers[h.CE_ID], after)
+                if answer is not None:
+                    return answer
+                log.debug("append of %s after %d again: %s", subject, after, error)
+            except TooLarge:
+                raise
+            except StreamFull as error:
+                log.error("EVENTS is full, nothing is acknowledged until it has room: %s", error)
+            except BusError as error:
+                log.debug("append of %s waits: %s", subject, error)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, LAST_WAIT_S)
+
+    async def read(self, kind: str, job_id: str) -> LogView:
+        """The log's last event, and its last `started` or `requeued`, from the leader. Waits for the bus."""
+        tail = await self._last(subjects.job_log(kind, job_id))
+        if tail is None:
+            return EMPTY
+        return await self._view(tail)
+
+    async def last_requeued(self, kind: str, job_id: str) -> int:
+        """Sequence of the log's last `requeued`; 0 where there is none."""
+        found = await self._last(subjects.event(kind, "requeued", job_id))
+        return 0 if found is None else found.sequence
+
+    async def exists(self, stream: str, sequence: int) -> bool:
+        """Whether a message is still in its stream."""
+        return await self._patiently(lambda: self._bus.get(stream, sequence)) is not None
+
+    async def at(self, sequence: int) -> Event | None:
+        """One event by its sequence; None where it is no longer kept."""
+        found = await self._patiently(lambda: self._bus.get(subjects.EVENTS, sequence))
+        return None if found is None else events.decode(found.body)
+
+    async def newest(self) -> int:
+        """Sequence of the newest event of any log."""
+        found = await self._last("orchestration.>")
+        return 0 if found is None else found.sequence
+
+    async def _who_won(self, event: LogEvent, ce_id: str, after: int) -> Written | LogView | None:
+        """Ours, another's, or (None) nobody yet."""
+        tail = await self._last(subjects.job_log(event.kind, event.job_id))
+        if tail is None:
+            # A log that was expected to go on and is gone was forgotten by age; an empty one may be begun.
+            return None if after == 0 else EMPTY
+        if tail.headers.get(h.CE_ID) == ce_id:
+            return Written(tail.sequence)
+        if tail.sequence == after:
+            return None
+        return await self._view(tail)
+
+    async def _view(self, tail: Stored) -> LogView:
+        last = events.decode(tail.body)
+        return LogView(
+            sequence=tail.sequence,
+            tail=last,
+            opening=await self._opening(last),
+            mine=tail.headers.get(h.CE_ID, "").startswith(f"{self._nonce}."),
+        )
+
+    async def _opening(self, last: Event) -> Started | Requeued | None:
+        if isinstance(last, (Started, Requeued)):
+            return last
+        for name in ("started", "requeued"):
+            found = await self._last(subjects.event(last.kind, name, last.job_id))
+            if found is not None:
+                opening = events.decode(found.body)
+                assert isinstance(opening, (Started, Requeued))
+                return opening
+        return None
+
+    async def _last(self, subject: str) -> Stored | None:
+        return await self._patiently(lambda: self._bus.last(subjects.EVENTS, subject))
+
+    async def _patiently(self, read: Callable[[], Awaitable[Stored | None]]) -> Stored | None:
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                return await read()
+            except BusError as error:
+                log.debug("reading waits: %s", error)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, LAST_WAIT_S)
+
+    def _headers(self, event: LogEvent, name: str, after: int, traceparent: str | None) -> dict[str, str]:
+        self._written += 1
+        ce_id = f"{self._nonce}.{self._written}"
+        headers = {
+            h.CE_SPECVERSION: "1.0",
+            h.CE_TYPE: events.event_type(event.kind, name),
+            h.CE_SOURCE: self._source,
+            h.CE_ID: ce_id,
+            h.CE_SUBJECT: event.job_id,
+            h.CE_TIME: event.time.isoformat().replace("+00:00", "Z"),
+            h.CE_DATASCHEMA: f"urn:jetray:schema:{event.kind}.{name}.v1",
+            h.CONTENT_TYPE: h.JSON,
+            h.MSG_ID: ce_id,
+            h.EXPECTED_SEQUENCE: str(after),
+            h.EXPECTED_FILTER: subjects.job_log(event.kind, event.job_id),
+        }
+        if traceparent is not None:
+            headers[h.TRACEPARENT] = traceparent
+        return headers

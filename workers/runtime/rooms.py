@@ -1,0 +1,41 @@
+"""What the rooms of a gateway share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from infra.bus.base import Bus
+from infra.pool.base import Pool
+from infra.store.base import Store
+from workers.kinds.registry import Kind
+from workers.runtime.fleet import Fleet
+from workers.runtime.intake import Intake
+from workers.runtime.journal import Journal
+from workers.runtime.lease import Leases
+from workers.runtime.live import Live
+from workers.runtime.settle import Settle
+from workers.settings import Settings
+
+__all__ = ["Rooms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """Made once by the gateway, handed to whoever needs more than one of them."""
+
+    settings: Settings
+    bus: Bus
+    pool: Pool
+    store: Store
+    kinds: dict[str, Kind]
+    batches: dict[str, object]
+    """The object of each batch kind: what expands and reduces."""
+    journal: Journal
+    intake: Intake
+    leases: Leases
+    settle: Settle
+    live: Live
+    fleet: Fleet
+    jitter: Callable[[], float] = field(repr=False)
+    """Uniform in [0, 1)."""

@@ -1,0 +1,141 @@
+"""Dead letters, notices and acknowledgements: what a job's end leaves behind.
+
+Everything here that wants an answer waits and repeats for as long as it is let; whoever calls it gives up with the
+lease. Acknowledgements are sent once: a lost one brings the message back, and the log then tells what it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from typing import Final, TypeVar
+
+import anyio
+import msgspec
+
+from contracts import dlq, joins, subjects
+from contracts import headers as h
+from contracts.errors import Reason
+from contracts.events import Cancelled, Completed, Event, Failed, Outcome
+from infra.bus.base import Bus, BusError, Delivery, Disconnected, PubAck, StreamFull, TooLarge
+from infra.store.base import Store
+from workers.core.log import Ticket
+
+__all__ = ["Settle"]
+
+log = logging.getLogger("jetray.settle")
+
+T = TypeVar("T")
+
+FIRST_WAIT_S: Final = 0.05
+LAST_WAIT_S: Final = 2.0
+_OUTCOMES: Final[Mapping[type, Outcome]] = {Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
+
+
+class Settle:
+    """Pays what ends owe and settles deliveries."""
+
+    def __init__(self, bus: Bus, store: Store) -> None:
+        self._bus = bus
+        self._store = store
+
+    async def bury(self, delivery: Delivery, ticket: Ticket, reason: Reason, *, run: int, attempts: int) -> int:
+        """Write the message to `DLQ`; its sequence there. Written twice within the dedupe window, it is stored once."""
+        headers = dlq.dead_headers(
+            kind=ticket.kind,
+            job_id=ticket.job_id,
+            run=run,
+            reason=reason,
+            attempts=attempts,
+            stream=delivery.stream,
+            sequence=delivery.sequence,
+            subject=delivery.subject,
+            original=delivery.headers,
+        )
+        subject = subjects.dead_letter(ticket.kind, ticket.job_id)
+        try:
+            return (await self._publish(subject, delivery.body, headers)).sequence
+        except TooLarge:
+            body, headers = await self._by_reference(delivery, headers)
+        return (await self._publish(subject, body, headers)).sequence
+
+    async def pay(self, ticket: Ticket, end: Event, sequence: int) -> None:
+        """Post the notice that an end owes to each batch that waits for it: the log's, and the message's."""
+        if not isinstance(end, (Completed, Failed, Cancelled)):
+            return
+        outcome = _OUTCOMES[type(end)]
+        for parent in {end.parent, ticket.parent} - {None}:
+            assert parent is not None
+            await self._notice(
+                parent,
+                joins.Notice(
+                    child=f"{ticket.kind}.{ticket.job_id}",
+                    index=ticket.index,
+                    outcome=outcome,
+                    run=end.run,
+                    sequence=sequence,
+                ),
+            )
+
+    async def pay_refused(self, ticket: Ticket, dlq_sequence: int) -> None:
+        """Tell a refused child's batch."""
+        if ticket.parent is None:
+            return
+        notice = joins.Notice(
+            child=f"{ticket.kind}.{ticket.job_id}",
+            index=ticket.index,
+            outcome="refused",
+            run=ticket.run or 1,
+            sequence=dlq_sequence,
+        )
+        await self._notice(ticket.parent, notice)
+
+    async def ack(self, delivery: Delivery) -> None:
+        """Done. Never sent while disconnected; then the message comes back."""
+        await self._send("ack", delivery, self._bus.ack(delivery))
+
+    async def nak(self, delivery: Delivery, delay_s: float) -> None:
+        """Again, after `delay_s`. Never sent while disconnected; then it comes back with the lease's end."""
+        await self._send("nak", delivery, self._bus.nak(delivery, delay_s))
+
+    async def _send(self, what: str, delivery: Delivery, sending: Awaitable[None]) -> None:
+        try:
+            await sending
+        except Disconnected:
+            log.info("%s of %s:%d not sent: disconnected", what, delivery.stream, delivery.sequence)
+
+    async def _notice(self, parent: str, notice: joins.Notice) -> None:
+        message_id = f"{notice.child}.{notice.outcome}.{notice.sequence}.{parent}"
+        await self._publish(subjects.child_notice(parent), joins.encode(notice), {h.MSG_ID: message_id})
+
+    async def _by_reference(self, delivery: Delivery, headers: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
+        """What would not fit goes to the store: the body, and with it the original headers."""
+        name = f"dlq/{delivery.stream}-{delivery.sequence}"
+        artifact = await self._repeat(lambda: self._store.put(name, delivery.body))
+        kept = {key: value for key, value in headers.items() if not key.startswith(h.ORIGINAL_PREFIX)}
+        originals = msgspec.json.encode(dict(delivery.headers))
+        kept_headers = await self._repeat(lambda: self._store.put(f"{name}.headers.json", originals))
+        return b"", {
+            **kept,
+            h.BODY_ARTIFACT: artifact.uri,
+            h.BODY_SHA256: sha256(delivery.body).hexdigest(),
+            h.HEADERS_ARTIFACT: kept_headers.uri,
+        }
+
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> PubAck:
+        return await self._repeat(lambda: self._bus.publish(subject, body, headers))
+
+    async def _repeat(self, operation: Callable[[], Awaitable[T]]) -> T:
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                return await operation()
+            except TooLarge:
+                raise
+            except StreamFull as error:
+                log.error("no room for what a job's end leaves behind, so nothing is acknowledged: %s", error)
+            except BusError as error:
+                log.info("settling waits: %s", error)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, LAST_WAIT_S)

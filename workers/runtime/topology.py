@@ -1,0 +1,140 @@
+"""The streams and consumers that a gateway needs, from its settings and kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from contracts import subjects
+from infra.bus.topology import BucketSpec, ConsumerSpec, Republish, RouteSpec, StreamSpec, Topology
+from workers.settings import Settings, owns_planning
+
+__all__ = ["topology"]
+
+DAY: Final = 86_400.0
+DELAYED: Final = 1_000
+"""Room in `max_ack_pending` for messages that wait out a delay: each keeps its place."""
+
+
+def topology(settings: Settings, kinds: Iterable[str]) -> Topology:
+    """All that must exist before a gateway with these kinds pulls."""
+    names = sorted(kinds)
+    return Topology(
+        streams=(
+            _jobs(settings, names),
+            _events(settings),
+            _telling(subjects.AGENTS, "agent.*.*.*", settings),
+            _telling(subjects.WORKERS, "workers.*.*.*", settings),
+            _limits(subjects.JOINS, "joins.*.*", 3 * DAY, settings),
+            _control(settings),
+            _dlq(settings),
+        ),
+        buckets=(
+            BucketSpec(name=subjects.KINDS, kind="kv", replicas=settings.streams.replicas),
+            BucketSpec(name=subjects.WORKERS_KV, kind="kv", max_age_s=30.0, replicas=settings.streams.replicas),
+            BucketSpec(
+                name=subjects.ARTIFACTS,
+                kind="objects",
+                max_age_s=settings.streams.artifacts_max_age_s,
+                replicas=settings.streams.replicas,
+            ),
+        ),
+        consumers=tuple(consumer for name in names for consumer in _consumers(settings, name)),
+        routes=tuple(_route(settings, index) for index in range(len(settings.routes))),
+    )
+
+
+def _jobs(settings: Settings, names: list[str]) -> StreamSpec:
+    # Named one by one: of an unknown kind the publisher is told, and a full kind refuses alone.
+    lanes = tuple(subjects.job(name, high=high) for name in names for high in (False, True))
+    return StreamSpec(
+        name=subjects.JOBS,
+        subjects=lanes,
+        description="Job commands: publish jobs.<kind> to start a job.",
+        retention="workqueue",
+        discard="new",
+        discard_per_subject=True,
+        max_msgs_per_subject=settings.streams.jobs_per_kind,
+        replicas=settings.streams.replicas,
+        adopts=("jobs.*", "jobs.*.high"),
+    )
+
+
+def _events(settings: Settings) -> StreamSpec:
+    return StreamSpec(
+        name=subjects.EVENTS,
+        subjects=("orchestration.*.*.*",),
+        description="Job logs: lifecycle and results. Forgets by age alone.",
+        discard="new",
+        max_age_s=settings.streams.events_max_age_s,
+        max_bytes=settings.streams.events_max_bytes,
+        deny_delete=True,
+        replicas=settings.streams.replicas,
+        republish=Republish("orchestration.*.*.*", "orchestration.{{wildcard(1)}}.{{wildcard(2)}}"),
+    )
+
+
+def _telling(name: str, subject: str, settings: Settings) -> StreamSpec:
+    return _limits(name, subject, DAY, settings)
+
+
+def _limits(name: str, subject: str, max_age_s: float, settings: Settings) -> StreamSpec:
+    return StreamSpec(name=name, subjects=(subject,), max_age_s=max_age_s, replicas=settings.streams.replicas)
+
+
+def _control(settings: Settings) -> StreamSpec:
+    return StreamSpec(
+        name=subjects.CONTROL,
+        subjects=("control.>",),
+        description="Commands: cancel, replay, drain.",
+        retention="workqueue",
+        max_age_s=DAY,
+        replicas=settings.streams.replicas,
+    )
+
+
+def _dlq(settings: Settings) -> StreamSpec:
+    return StreamSpec(
+        name=subjects.DLQ,
+        subjects=("dlq.*.*",),
+        description="What could not be done, byte for byte.",
+        discard="new",
+        max_age_s=settings.streams.dlq_max_age_s,
+        max_bytes=settings.streams.dlq_max_bytes,
+        replicas=settings.streams.replicas,
+    )
+
+
+def _consumers(settings: Settings, kind: str) -> Iterable[ConsumerSpec]:
+    for high in (False, True):
+        yield ConsumerSpec(
+            stream=subjects.JOBS,
+            name=lane_durable(kind, high=high),
+            subject=subjects.job(kind, high=high),
+            ack_wait_s=settings.gateway.ack_wait_s,
+            max_ack_pending=2 * DELAYED,
+        )
+
+
+def lane_durable(kind: str, *, high: bool) -> str:
+    """The durable consumer of a kind's lane."""
+    return f"{kind}-{subjects.HIGH}" if high else kind
+
+
+def _route(settings: Settings, index: int) -> RouteSpec:
+    route = settings.routes[index]
+    planning = StreamSpec(
+        name=subjects.PLANNING,
+        subjects=("planning.>",),
+        description="Domain events of planning; made here because nobody had.",
+        max_age_s=30 * DAY,
+        replicas=settings.streams.replicas,
+    )
+    return RouteSpec(
+        name=route.durable,
+        subject=route.subject,
+        ack_wait_s=settings.gateway.ack_wait_s,
+        max_ack_pending=2 * DELAYED,
+        deliver=route.deliver,
+        fallback=planning if owns_planning(route.subject) else None,
+    )

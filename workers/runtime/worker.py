@@ -1,0 +1,260 @@
+"""One delivery of one job: carries out what `core.lifecycle` decides, and answers with what came of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from contracts.codec import encode
+from contracts.events import Started
+from contracts.fleet import IntakeRefused
+from infra.bus.base import Delivery
+from infra.pool.base import Reservation
+from workers.core import job as core
+from workers.core.job import Job, Phase
+from workers.core.lifecycle import decide
+from workers.core.log import LogView
+from workers.kinds.registry import Kind
+from workers.runtime import terms
+from workers.runtime.attempt import Attempt, call_for
+from workers.runtime.conduct import Conduct
+from workers.runtime.intake import Received
+from workers.runtime.journal import Written
+from workers.runtime.lease import Lease
+from workers.runtime.rooms import Rooms
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("jetray.worker")
+
+LOOK_AGAIN_S = 0.05
+"""Before the log is read again, where another delivery here is just opening the attempt."""
+
+
+class Worker:
+    """Takes a delivery from its arrival to its settling. Await `run` once."""
+
+    def __init__(self, rooms: Rooms, kind: Kind, delivery: Delivery) -> None:
+        self._rooms = rooms
+        self._kind = kind
+        self._delivery = delivery
+        self._post, self._inbox = anyio.create_memory_object_stream[core.Stimulus](math.inf)
+        self._queueing = anyio.CancelScope()
+        self._attempt = anyio.CancelScope()
+        self._attempt_over = anyio.Event()
+        self._grace_s = rooms.settings.gateway.grace_s
+        self._reservation: Reservation | None = None
+        self._lease: Lease
+        self._received: Received
+        self.job: Job | None = None
+
+    def __repr__(self) -> str:
+        return f"Worker({self._kind.name}, {self._delivery.stream}:{self._delivery.sequence})"
+
+    async def run(self) -> None:
+        """To the end of what this gateway may do with the delivery."""
+        with anyio.CancelScope() as held:
+            self._lease = self._rooms.leases.hold(self._delivery, lambda: self._lost(held))
+            try:
+                self._received = await self._rooms.intake.receive(self._delivery, self._kind)
+                await self._work()
+            finally:
+                self._rooms.leases.release(self._lease)
+                if self._reservation is not None:
+                    self._reservation.release()
+
+    def unqueue(self) -> None:
+        """The gateway stops: what still waits for a slot is given back at once."""
+        self._queueing.cancel()
+
+    def drain(self) -> None:
+        """The grace period is over: give the delivery back. A worker that is about to end anyway goes on to its end."""
+        self._grace_s = 0.0
+        self._post.send_nowait(core.Drained())
+
+    def tell(self, log_view: LogView) -> None:
+        """The log has moved by another's hand."""
+        self._post.send_nowait(core.LogRead(log_view))
+
+    def adopt(self, received: Received, delivery: Delivery, lease: Lease) -> bool:
+        """Carry on under a newer delivery of the same job; False where the attempt is over."""
+        if self.job is None or self.job.phase not in (Phase.RUNNING, Phase.REPORTING):
+            return False
+        self._delivery = self._lease.delivery = delivery
+        self._lease.renewed = lease.renewed
+        self._post.send_nowait(core.Adopted(received.ticket))
+        return True
+
+    async def _work(self) -> None:
+        ticket = self._received.ticket
+        self._rooms.live.enter(self, ticket.kind, ticket.job_id)
+        try:
+            if not await self._reserve():
+                await self._rooms.settle.nak(self._delivery, 0.0)
+                return
+            async with anyio.create_task_group() as group:
+                await self._loop(group)
+        finally:
+            if self._rooms.live.runner(ticket.kind, ticket.job_id) is self:
+                self._rooms.fleet.forget(ticket.kind, ticket.job_id)
+            self._rooms.live.leave(self)
+
+    async def _reserve(self) -> bool:
+        """Take a slot, for what needs one; False where the gateway drains first."""
+        if self._kind.is_batch or self._received.error is not None:
+            return True
+        profile = terms.profile(self._rooms.settings, self._kind)
+        with self._queueing:
+            self._reservation = await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
+        return self._reservation is not None
+
+    async def _loop(self, group: TaskGroup) -> None:
+        """Decide, carry out, and decide again with what came of it."""
+        self.job = self._first()
+        error = self._received.error
+        stimulus: core.Stimulus = core.Delivered() if error is None else core.Undecodable(error)
+        while True:
+            before = self.job.phase
+            self.job, commands = decide(
+                self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter()
+            )
+            log.debug("%s: %s -> %s", self, before.value, self.job.phase.value)
+            answer: core.Stimulus | None = None
+            for command in commands:
+                answer = await self._carry_out(command, group)
+            if self.job.phase is Phase.SETTLED:
+                return
+            stimulus = answer if answer is not None else await self._inbox.receive()
+
+    def _first(self) -> Job:
+        settings, kind = self._rooms.settings, self._kind
+        return Job(
+            ticket=self._received.ticket,
+            policy=terms.policy(settings, kind),
+            gateway=settings.gateway.name,
+            actor=None if self._reservation is None else self._reservation.actor,
+            limit_s=min(terms.deadline_s(settings, kind), self._received.deadline_s or math.inf),
+            stored=self._delivery.stored,
+        )
+
+    async def _carry_out(self, command: core.Command, group: TaskGroup) -> core.Stimulus | None:
+        return await _HANDS[type(command)](self, command, group)
+
+    async def _append(self, command: core.Append, group: TaskGroup) -> core.Stimulus:
+        done = await self._rooms.journal.append(
+            command.event, after=command.after, traceparent=self._received.traceparent
+        )
+        if isinstance(done, Written):
+            self._rooms.fleet.appended(command.event)
+            return core.Stored(done.sequence)
+        return core.LogRead(self._seen(done))
+
+    async def _read(self, command: core.Read, group: TaskGroup) -> core.Stimulus:
+        ticket = self._received.ticket
+        return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
+
+    async def _probe(self, command: core.Probe, group: TaskGroup) -> core.Stimulus:
+        stream, _, sequence = command.origin.partition(":")
+        return core.Probed(await self._rooms.journal.exists(stream, int(sequence)))
+
+    async def _run(self, command: core.Run, group: TaskGroup) -> None:
+        self._rooms.live.runs(self)
+        group.start_soon(self._attempt_it, command.started)
+
+    async def _attempt_it(self, started: Started) -> None:
+        try:
+            with self._attempt:
+                if self._kind.is_batch:
+                    await Conduct(self._rooms, self._kind, self._received, started, self._post.send_nowait).run()
+                else:
+                    await self._attempt_on_pool(started)
+        finally:
+            self._attempt_over.set()
+
+    async def _attempt_on_pool(self, started: Started) -> None:
+        reservation, self._reservation = self._reservation, None
+        assert reservation is not None
+        call = call_for(
+            started,
+            body=encode(self._received.input),
+            now=self._rooms.bus.server_now().timestamp(),
+            exclusive=self._kind.exclusive,
+            streams=self._kind.takes_context,
+            traceparent=self._received.traceparent,
+        )
+        attempt = Attempt(self._rooms.bus, self._rooms.store, self._post.send_nowait, lambda: self._grace_s)
+        await attempt.run(reservation, call)
+
+    async def _stop(self, command: core.Stop, group: TaskGroup) -> None:
+        self._attempt.cancel()
+        await self._attempt_over.wait()
+
+    async def _bury(self, command: core.Bury, group: TaskGroup) -> core.Stimulus:
+        sequence = await self._rooms.settle.bury(
+            self._delivery, self._received.ticket, command.reason, run=command.run, attempts=command.attempts
+        )
+        return core.Buried(sequence)
+
+    async def _refuse(self, command: core.Refuse, group: TaskGroup) -> None:
+        ticket = self._received.ticket
+        sequence = await self._rooms.settle.bury(
+            self._delivery, ticket, command.reason, run=ticket.run or 1, attempts=0
+        )
+        self._rooms.fleet.say(
+            IntakeRefused, kind=ticket.kind, job_id=ticket.job_id, reason=command.reason, dlq_sequence=sequence
+        )
+        await self._rooms.settle.pay_refused(ticket, sequence)
+
+    async def _pay(self, command: core.Pay, group: TaskGroup) -> None:
+        await self._rooms.settle.pay(self._received.ticket, command.end, command.sequence)
+
+    async def _hand_over(self, command: core.HandOver, group: TaskGroup) -> core.Stimulus:
+        ticket = self._received.ticket
+        runner = self._rooms.live.runner(ticket.kind, ticket.job_id)
+        if runner is not None and runner.adopt(self._received, self._delivery, self._lease):
+            return core.HandedOver()
+        await anyio.sleep(LOOK_AGAIN_S)
+        return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
+
+    async def _ack(self, command: core.Ack, group: TaskGroup) -> None:
+        await self._rooms.settle.ack(self._delivery)
+
+    async def _nak(self, command: core.Nak, group: TaskGroup) -> None:
+        await self._rooms.settle.nak(self._delivery, command.delay_s)
+
+    async def _leave(self, command: core.Leave, group: TaskGroup) -> None:
+        log.info("%s: not ours to settle any more", self)
+
+    def _seen(self, view: LogView) -> LogView:
+        """The log as this worker must take it: a job runs here only if another worker runs it."""
+        return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self))
+
+    def _lost(self, held: anyio.CancelScope) -> None:
+        """The lease ends: what runs is killed at once, and nothing is sent on this delivery any more."""
+        self._grace_s = 0.0
+        if self.job is not None and self.job.phase is not Phase.SETTLED:
+            self.job, _ = decide(self.job, core.LeaseLost(), now=self._rooms.bus.server_now())
+        held.cancel()
+
+
+_HANDS: dict[type, Callable[[Worker, Any, TaskGroup], Awaitable[core.Stimulus | None]]] = {
+    core.Append: Worker._append,
+    core.Read: Worker._read,
+    core.Probe: Worker._probe,
+    core.Run: Worker._run,
+    core.Stop: Worker._stop,
+    core.Bury: Worker._bury,
+    core.Refuse: Worker._refuse,
+    core.Pay: Worker._pay,
+    core.HandOver: Worker._hand_over,
+    core.Ack: Worker._ack,
+    core.Nak: Worker._nak,
+    core.Leave: Worker._leave,
+}
+"""Who carries out which command."""
