@@ -24,7 +24,6 @@ LOG_EVENTS: Final[tuple[type[LogEvent], ...]] = get_args(Event)
 """Every event of a job log."""
 
 _TEXT: Final[Json] = {"type": "string"}
-_TIME: Final[Json] = {"type": "string", "format": "date-time"}
 _WHOLE: Final[Json] = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _ORIGIN: Final[Json] = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}:[0-9]{1,19}$"}
 _JOB: Final[Json] = {"type": "string", "pattern": r"^[A-Za-z0-9_-]{1,128}\.[A-Za-z0-9_-]{1,128}$"}
@@ -43,6 +42,17 @@ def _object(description: str, required: Iterable[str], properties: Json) -> Json
 def _said(schema: Json, description: str) -> Json:
     return {**schema, "description": description}
 
+
+_CLOUD_EVENT: Final[Json] = {
+    h.CE_SPECVERSION: {"const": "1.0"},
+    h.CE_TYPE: _TEXT,
+    h.CE_SOURCE: _said(_TEXT, "`/jetray/<gateway>`."),
+    h.CE_ID: _said(_TEXT, "Unique to this write."),
+    h.CE_SUBJECT: _TOKEN,
+    h.CE_TIME: {"type": "string", "format": "date-time"},
+    h.CONTENT_TYPE: {"const": h.JSON},
+    h.MSG_ID: _said(_TEXT, "The same as `ce-id`."),
+}
 
 HEADER_SCHEMAS: Final[Json] = {
     "CommandHeaders": _object(
@@ -64,23 +74,33 @@ HEADER_SCHEMAS: Final[Json] = {
         },
     ),
     "EventHeaders": _object(
-        "Headers of an event: a CloudEvent in binary mode.",
-        (h.CE_SPECVERSION, h.CE_TYPE, h.CE_SOURCE, h.CE_ID, h.CE_SUBJECT, h.CE_TIME, h.CONTENT_TYPE, h.MSG_ID),
+        "Headers of an event of a log: a CloudEvent in binary mode.",
+        (*_CLOUD_EVENT, h.CE_DATASCHEMA, h.EXPECTED_SEQUENCE, h.EXPECTED_FILTER),
         {
-            h.CE_SPECVERSION: {"const": "1.0"},
+            **_CLOUD_EVENT,
             h.CE_TYPE: _said(_TEXT, "`jetray.<kind>.<event>.v1`."),
-            h.CE_SOURCE: _said(_TEXT, "`/jetray/<gateway>`."),
-            h.CE_ID: _said(_TEXT, "Unique to this write."),
             h.CE_SUBJECT: _said(_TOKEN, "The job id."),
-            h.CE_TIME: _TIME,
-            h.CE_DATASCHEMA: {"type": "string", "format": "uri-reference"},
-            h.CONTENT_TYPE: {"const": h.JSON},
+            h.CE_DATASCHEMA: {"type": "string", "format": "uri"},
             h.TRACEPARENT: _TRACEPARENT,
-            h.MSG_ID: _said(_TEXT, "The same as `ce-id`."),
             h.EXPECTED_SEQUENCE: _said(_WHOLE, "Sequence of the event that this one was appended after; 0 for none."),
             h.EXPECTED_FILTER: _said(_TEXT, "The log: `orchestration.<kind>.*.<job_id>`."),
         },
     ),
+    "WorkerHeaders": _object(
+        "Headers of what a gateway says of itself: a CloudEvent in binary mode.",
+        _CLOUD_EVENT,
+        {
+            **_CLOUD_EVENT,
+            h.CE_TYPE: _said(_TEXT, "`jetray.workers.<topic>.<event>.v1`."),
+            h.CE_SUBJECT: _said(_TOKEN, "The gateway."),
+        },
+    ),
+    "AgentHeaders": _object(
+        "Headers of what a job says.",
+        (h.MSG_ID, h.CONTENT_TYPE),
+        {h.MSG_ID: _TEXT, h.CONTENT_TYPE: {"const": h.JSON}, h.TRACEPARENT: _TRACEPARENT},
+    ),
+    "NoticeHeaders": _object("Headers of a notice.", (h.MSG_ID,), {h.MSG_ID: _TEXT}),
     "DeadLetterHeaders": _object(
         f"Headers of a dead letter; each header of the original besides, as `{h.ORIGINAL_PREFIX}<name>`.",
         (h.MSG_ID, h.KIND, h.JOB_ID, h.RUN, h.REASON, h.ATTEMPTS, h.ORIGIN, h.ORIGIN_SUBJECT),
@@ -95,6 +115,7 @@ HEADER_SCHEMAS: Final[Json] = {
             h.ORIGIN_SUBJECT: _said(_TEXT, "The subject that the original came on."),
             h.BODY_ARTIFACT: _said(_TEXT, "URI of the body, where it did not fit into the dead letter itself."),
             h.BODY_SHA256: _said(_TEXT, "sha256 in hex of that body."),
+            h.HEADERS_ARTIFACT: _said(_TEXT, "URI of the original headers as a JSON object, beside such a body."),
         },
     ),
 }
@@ -103,12 +124,12 @@ HEADER_SCHEMAS: Final[Json] = {
 def shared() -> Json:
     """The messages that are the same whatever the kinds are, by component name."""
     found = {
-        "agent.response": _message(AgentResponse),
-        "agent.emitted": _free("Emitted", "Whatever a kind says with `JobContext.emit`."),
+        "agent.response": _message(AgentResponse, headers="AgentHeaders"),
+        "agent.emitted": _free("Emitted", "Whatever a kind says with `JobContext.emit`.", headers="AgentHeaders"),
         "control.cancel": _message(CancelRequest),
         "control.empty": _free("Command", "The subject says everything; the body is not read."),
         "dlq.letter": _free("DeadLetter", "The original body, byte for byte.", headers="DeadLetterHeaders"),
-        "joins.notice": _message(Notice),
+        "joins.notice": _message(Notice, headers="NoticeHeaders"),
         "kv.kind": _message(KindInfo),
         "kv.worker": _message(GatewayStatus),
     }
@@ -117,7 +138,7 @@ def shared() -> Json:
         if event is not Completed:
             found[f"log.{event_name(event)}"] = _message(event, headers="EventHeaders")
     for fleet in FLEET_EVENTS:
-        found[f"workers.{fleet.topic}.{fleet.name}"] = _message(fleet)
+        found[f"workers.{fleet.topic}.{fleet.name}"] = _message(fleet, headers="WorkerHeaders")
     return _named(found)
 
 

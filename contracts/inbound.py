@@ -172,7 +172,7 @@ def read(message: Message, spec: InputSpec[Any], limits: Limits, *, foreign: boo
 def refuse(message: Message, error: ErrorInfo) -> Refused:
     """The refusal of a message for a reason found elsewhere, as by a decoder's death."""
     headers = {name.lower(): value for name, value in message.headers.items()}
-    return _refused(message, headers, error.reason, error.type, error.message, claimed=None)
+    return _refused(message, headers, _Claims(), error.reason, error.type, error.message)
 
 
 class _Claims(Struct):

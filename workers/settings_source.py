@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +16,8 @@ from msgspec import Struct
 __all__ = ["BadSettings", "convert", "overlay", "read"]
 
 PREFIX: Final = "JETRAY_"
+_NO_SETTINGS: Final = ("JETRAY_READY_FD", "JETRAY_IMAGE")
+"""Between our own processes, and of docker-compose.yml."""
 _STEP: Final = re.compile(r"\.(?P<field>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 
@@ -49,7 +52,7 @@ def overlay(
     An empty variable sets nothing. Lists are comma-separated. A variable that begins as ours and names no section is
     somebody else's, unless it looks like a misspelt one. Raises `BadSettings` that names the variable.
     """
-    merged = _copy(tree)
+    merged: dict[str, Any] = _copy(tree)
     for variable in sorted(environment):
         text = environment[variable]
         path = also.get(variable) or _path(variable, of)
@@ -73,14 +76,16 @@ def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def _path(variable: str, of: type[Struct]) -> tuple[str, ...] | None:
     """The setting that a variable names; None where it is not one of ours."""
-    if not variable.startswith(PREFIX):
+    if not variable.startswith(PREFIX) or variable in _NO_SETTINGS:
         return None
     rest = variable.removeprefix(PREFIX).lower()
     section = _longest_prefix(rest, of)
     if section is None:
         first = rest.partition("_")[0]
-        if difflib.get_close_matches(first, _fields(of), n=1, cutoff=0.75):
-            raise BadSettings(f"environment variable {variable}: there is no section {first}{_hint(first, _fields(of))}")
+        if difflib.get_close_matches(first, _fields(of), n=1, cutoff=0.8):
+            raise BadSettings(
+                f"environment variable {variable}: there is no section {first}{_hint(first, _fields(of))}"
+            )
         return None
     path: tuple[str, ...] = ()
     while rest:
@@ -92,7 +97,9 @@ def _path(variable: str, of: type[Struct]) -> tuple[str, ...] | None:
         inner = _fields(of)[name]
         if not _is_struct(inner):
             if rest or _takes_tables(inner):
-                raise BadSettings(f"environment variable {variable}: {'.'.join(path)} is set in the settings file alone")
+                raise BadSettings(
+                    f"environment variable {variable}: {'.'.join(path)} is set in the settings file alone"
+                )
             return path
         of = inner
     raise BadSettings(f"environment variable {variable}: [{'.'.join(path)}] is a section; name one of its settings")
@@ -113,32 +120,31 @@ def _value(variable: str, text: str, wanted: Any) -> Any:
 
 def _type_at(of: Any, path: Iterable[str]) -> Any:
     for name in path:
-        of = _fields(of, bare=False)[name] if _is_struct(of) else _bare(of)
+        of = _fields(_bare(of), bare=False)[name]
     return of
 
 
 def _in_words(error: msgspec.ValidationError, tree: Any, of: Any, under: str = "") -> str:
     """`$.profiles[...].actors` as a user knows it: `setting profiles.gpu.actors`, and what is wrong with it."""
     text, _, where = str(error).partition(" - at `")
-    where = where.rstrip("`")
-    steps = [] if " in " in where else list(_STEP.finditer(where))
-    for step in steps:
+    key, _, mapping = where.rpartition("` in `")
+    for step in _STEP.finditer(mapping.rstrip("`")):
         if step["field"] is not None:
             under = f"{under}.{step['field']}" if under else step["field"]
             tree = tree.get(step["field"]) if isinstance(tree, Mapping) else None
             of = _fields(of).get(step["field"]) if _is_struct(of) else None
         elif step["index"] is not None:
-            under = f"{under}[{int(step['index']) + 1}]"
-            tree, of = tree[int(step["index"])], _argument(of)
+            under = f"{under}[{step['index']}]"
+            tree, of = tree[int(step["index"])], _bare(_argument(of))
         else:
             # msgspec does not say which key of a mapping it is about.
             return _of_one_key(error, tree, of, under)
     unknown = _UNKNOWN.fullmatch(text)
     if unknown is not None:
-        place = under or "the settings"
+        place = f"{under} has no" if under else "there is no section"
         names = _fields(of) if _is_struct(of) else ()
-        return f"{place} has no {unknown['name']}{_hint(unknown['name'], names)}"
-    return f"setting {under}: {_lower(text)}" if under else _lower(text)
+        return f"{place} {unknown['name']}{_hint(unknown['name'], names)}"
+    return f"setting {under}: {'a key of it: ' if key else ''}{_lower(text)}"
 
 
 def _of_one_key(error: msgspec.ValidationError, tree: Any, of: Any, under: str) -> str:
@@ -147,7 +153,7 @@ def _of_one_key(error: msgspec.ValidationError, tree: Any, of: Any, under: str) 
         try:
             msgspec.convert(value, inner)
         except msgspec.ValidationError as found:
-            return _in_words(found, value, inner, f"{under}.{key}")
+            return _in_words(found, value, _bare(inner), f"{under}.{key}")
     return f"setting {under}: {_lower(str(error))}"
 
 
@@ -167,15 +173,20 @@ def _fields(of: Any, *, bare: bool = True) -> dict[str, Any]:
 
 
 def _bare(of: Any) -> Any:
-    while get_origin(of) is Annotated:
-        of = get_args(of)[0]
-    return of
+    """A type without what is annotated to it, and without the `None` of what may be left out."""
+    while True:
+        if get_origin(of) is Annotated:
+            of = get_args(of)[0]
+        elif get_origin(of) in (Union, UnionType) and len(given := [a for a in get_args(of) if a is not NoneType]) == 1:
+            of = given[0]
+        else:
+            return of
 
 
 def _argument(of: Any) -> Any:
     """What a list or a mapping holds."""
     arguments = get_args(_bare(of))
-    return _bare(arguments[-1]) if arguments else Any
+    return arguments[-1] if arguments else Any
 
 
 def _is_struct(of: Any) -> bool:
@@ -184,4 +195,4 @@ def _is_struct(of: Any) -> bool:
 
 def _takes_tables(of: Any) -> bool:
     bare = _bare(of)
-    return get_origin(bare) is dict or (get_origin(bare) is list and _is_struct(_argument(bare)))
+    return get_origin(bare) is dict or (get_origin(bare) is list and _is_struct(_bare(_argument(bare))))

@@ -207,8 +207,8 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str
     return changed
 
 
-def united(spec: StreamSpec, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What `spec` wants of a stream that exists: our subjects, and those found that it adopts. Raises `Foreign`."""
+def united(spec: StreamSpec, found: Mapping[str, Any]) -> list[str]:
+    """Subjects of a stream that exists: those `spec` names, and those found that it adopts. Raises `Foreign`."""
     ours = (*spec.subjects, *spec.adopts)
     there = found.get("subjects") or ()
     strangers = [subject for subject in there if not any(subject_matches(pattern, subject) for pattern in ours)]
@@ -225,7 +225,7 @@ def united(spec: StreamSpec, found: Mapping[str, Any]) -> dict[str, Any]:
         for subject in there
         if subject not in spec.subjects and any(subject_matches(pattern, subject) for pattern in spec.adopts)
     ]
-    return {**spec.config(), "subjects": [*spec.subjects, *adopted]}
+    return [*spec.subjects, *adopted]
 
 
 _ABSENT: Mapping[str, Any] = {

@@ -7,11 +7,13 @@ Only then do the calls that it took along end, so whoever sees `Gone` knows that
 from __future__ import annotations
 
 import itertools
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
 
 from contracts.calls import Call, Gone
+from contracts.errors import ErrorInfo
 from infra.pool.actor import ActorLost, Spawner, lost
 from infra.pool.base import ConfigError, PoolEvent, PoolListener, Profile, Slots
 from infra.pool.execution import Berth, RunningCall
@@ -121,8 +123,8 @@ class Crew:
         for restarts in itertools.count():
             berth = await self._hire(failures)
             if before is not None and before.error is not None:
-                replaced = {"replaces": before.name, "restarts": restarts, "reason": before.error.type}
-                self._say("restarted", berth, **replaced)
+                reason = before.error.type
+                self._say("restarted", berth, replaces=before.name, restarts=restarts, reason=reason)
             await self._attend(berth)
             # An actor that did some good is replaced at once. One that died over its first call may meet that again.
             failures = 0 if berth.executions or berth.on_purpose else failures + 1
@@ -135,25 +137,32 @@ class Crew:
             name = f"{self._prefix}-{next(self._numbers)}"
             berth = Berth(name, self._spawner.spawn(self.profile, name), strike=self._strike)
             began = anyio.current_time()
-            try:
-                await berth.actor.ready()
-            except ActorLost as gone:
-                failures += 1
-                await berth.actor.kill()
-                self._say("failed", berth, error=gone.error)
-                if gone.error.reason == "config" and not self._proven:
-                    await self._refuse(gone)
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await berth.actor.kill()
-                raise
-            else:
+            problem = await self._problem(berth)
+            if problem is None:
                 self._proven = True
                 self._say("initialized", berth, duration_s=anyio.current_time() - began)
                 return berth
+            failures += 1
+            self._say("failed", berth, error=problem)
+            if problem.reason == "config" and not self._proven:
+                await self._refuse(problem)
+
+    async def _problem(self, berth: Berth) -> ErrorInfo | None:
+        """What keeps the actor from being ready; then nothing of it is left."""
+        is_ready = False
+        try:
+            await berth.actor.ready()
+            is_ready = True
+        except ActorLost as gone:
+            return gone.error
+        finally:
+            if not is_ready:
+                with anyio.CancelScope(shield=True):
+                    await berth.actor.kill()
+        return None
 
     async def _attend(self, berth: Berth) -> None:
-        """Have the actor work until it must go, and then see it gone."""
+        """Have the actor work until it must go, and see it gone."""
         self._berths[berth.name] = berth
         self._serve(self._slots.add(berth.name, self._concurrency))
         if len(self._berths) == self.profile.actors and not self._created:
@@ -164,27 +173,28 @@ class Crew:
                 tasks.start_soon(self._watch, berth)
                 await berth.condemned.wait()
                 tasks.cancel_scope.cancel()
-        except anyio.get_cancelled_exc_class():
+        finally:
+            stopped = berth.error is None
             berth.condemn(lost("PoolStopped", f"the pool was stopped, and {berth.name} with it"))
             with anyio.CancelScope(shield=True):
-                await self._see_gone(berth)
-            self._say("retired", berth, reason="stopped", executions=berth.executions)
-            raise
-        jobs = tuple(sorted(execution.call.job for execution in berth.running))
-        await self._see_gone(berth)
-        self._say("failed", berth, error=berth.error, jobs=jobs, executions=berth.executions)
+                jobs = await self._see_gone(berth)
+            if stopped:
+                self._say("retired", berth, reason="stopped", executions=berth.executions)
+            else:
+                self._say("failed", berth, error=berth.error, jobs=jobs, executions=berth.executions)
 
     async def _watch(self, berth: Berth) -> None:
         berth.condemn(await berth.actor.died())
 
-    async def _see_gone(self, berth: Berth) -> None:
+    async def _see_gone(self, berth: Berth) -> tuple[str, ...]:
+        """End the actor and then the calls that it took along: those jobs."""
         await berth.actor.kill()
         assert berth.error is not None
         berth.gone = True
         for execution in berth.running:
             execution.end(Gone(error=berth.error))
             execution.scope.cancel()
-        berth.running.clear()
+        return tuple(sorted(execution.call.job for execution in berth.running))
 
     async def _run(self, execution: RunningCall, berth: Berth, ticket: Ticket) -> None:
         with execution.scope:
@@ -212,9 +222,9 @@ class Crew:
         finally:
             del self._waiting[ticket]
 
-    async def _refuse(self, gone: ActorLost) -> None:
-        reason = " ".join(gone.error.message.split())
-        self.refusal = ConfigError(f"profile {self.profile.name}: no actor can start: {gone.error.type}: {reason}")
+    async def _refuse(self, problem: ErrorInfo) -> None:
+        reason = " ".join(problem.message.split())
+        self.refusal = ConfigError(f"profile {self.profile.name}: no actor can start: {problem.type}: {reason}")
         self._tasks.cancel_scope.cancel()
         await anyio.sleep_forever()
 
@@ -228,5 +238,5 @@ class Crew:
         self._news.set()
         self._news = anyio.Event()
 
-    def _say(self, what, berth: Berth, **more) -> None:
+    def _say(self, what: Literal["initialized", "failed", "restarted", "retired"], berth: Berth, **more: Any) -> None:
         self._tell(PoolEvent(what=what, profile=self.profile.name, actor=berth.name, **more))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -23,11 +23,11 @@ def event(name: str, job_id: str = "A") -> str:
     return f"orchestration.echo.{name}.{job_id}"
 
 
-async def first(stream: AsyncIterator[Stored], count: int) -> list[Stored]:
+async def first(stream: AsyncGenerator[Stored, None], count: int) -> list[Stored]:
     """The first messages of a stream that never ends."""
     found: list[Stored] = []
     with anyio.fail_after(20):
-        async with aclosing(stream) as messages:  # type: ignore[type-var]
+        async with aclosing(stream) as messages:
             async for message in messages:
                 found.append(message)
                 if len(found) == count:
@@ -185,7 +185,7 @@ async def test_following_begins_with_what_is_there_and_goes_on_live(world: World
     caught_up, done = anyio.Event(), anyio.Event()
 
     async def follow() -> None:
-        async with aclosing(world.bus.follow("EVENTS", "orchestration.echo.*.A")) as messages:  # type: ignore[type-var]
+        async with aclosing(world.bus.follow("EVENTS", "orchestration.echo.*.A")) as messages:
             async for message in messages:
                 found.append(message.body)
                 if len(found) == 3:

@@ -233,9 +233,7 @@ FLEET: dict[str, FleetEvent] = {
     "backpressure.released": BackpressureReleased(
         **GATEWAY, kind="deliberation", depth=240, low=250, lasted_ms=90_000, completed=960
     ),
-    "intake.refused": IntakeRefused(
-        **GATEWAY, kind="deliberation", job_id="T1", reason="id_conflict", dlq_sequence=9
-    ),
+    "intake.refused": IntakeRefused(**GATEWAY, kind="deliberation", job_id="T1", reason="id_conflict", dlq_sequence=9),
     "control.done": ControlDone(**GATEWAY, command="control.replay.8", sequence=4, detail="run 2 of deliberation.T1"),
     "control.refused": ControlRefused(
         **GATEWAY, command="control.cancel.score.T1", sequence=5, reason="no kind score is registered"

@@ -49,7 +49,7 @@ def test_the_subject_is_the_command(subject, command):
     ],
 )
 def test_what_is_no_command_is_refused_with_the_ways_to_say_it(subject):
-    with pytest.raises(NotACommand, match="is none of control.cancel.<kind>.<job_id>, control.replay"):
+    with pytest.raises(NotACommand, match=r"is none of control\.cancel\.<kind>\.<job_id>, control\.replay"):
         parse(subject)
 
 

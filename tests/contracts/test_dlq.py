@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from contracts import headers as h
 from contracts.dlq import dead_headers, message_id, original_headers
 from contracts.errors import Reason
 
-ORIGIN = {
+ORIGIN: dict[str, Any] = {
     "kind": "deliberation",
     "job_id": "JOBS-17",
     "run": 1,

@@ -74,7 +74,9 @@ def test_a_call_and_its_replies_cross_as_golden_msgpack(name):
     assert (calls.decode_call if name == "call" else calls.decode_reply)(body) == sample
 
 
-@pytest.mark.parametrize(("group", "name"), [case for case in CASES if case[0] in ("agents", "events", "fleet", "status")])
+@pytest.mark.parametrize(
+    ("group", "name"), [case for case in CASES if case[0] in ("agents", "events", "fleet", "status")]
+)
 def test_a_subscriber_ignores_fields_it_does_not_know(group, name):
     sample = JSON_GROUPS[group][name]
     body = golden(group)[name][:-1] + b',"added_in_a_later_release":{"deep":[1]}}'

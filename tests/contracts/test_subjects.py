@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from contracts import subjects
 from contracts.tokens import BadToken, is_token
 
-BUILDERS = {
+BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...], str]] = {
     "job": (subjects.job, ("deliberation",), "jobs.deliberation"),
     "event": (subjects.event, ("deliberation", "completed", "P1-DEV"), "orchestration.deliberation.completed.P1-DEV"),
     "live": (subjects.live, ("deliberation", "completed"), "orchestration.deliberation.completed"),
@@ -59,7 +61,11 @@ def test_a_replay_names_a_sequence():
 def test_every_event_of_a_log_lies_in_its_filter_and_in_no_other():
     log = subjects.job_log("deliberation", "P1")
     pattern = log.split(".")
-    for kind, job_id, inside in (("deliberation", "P1", True), ("deliberation", "P1-DEV", False), ("plan", "P1", False)):
+    for kind, job_id, inside in (
+        ("deliberation", "P1", True),
+        ("deliberation", "P1-DEV", False),
+        ("plan", "P1", False),
+    ):
         given = subjects.event(kind, "completed", job_id).split(".")
         assert all(want in ("*", have) for want, have in zip(pattern, given, strict=True)) is inside
 

@@ -95,7 +95,7 @@ def recursive() -> dict[str, Any]:
         (Out(score=float("nan")), Out, "$.score"),
         (Out(score=1.0, label="\ud800"), Out, "$.label"),
         ({}, Out, "missing required field `score`"),
-        (None, Out, "got `None`"),
+        (None, Out, "got `null`"),
         (Nested({"loss": object()}), Nested, "$.metrics['loss']"),
         (Nested({"all": [1, {2: object()}]}), Nested, "$.metrics['all'][1][2]"),
         ({"loss": object()}, dict[str, float], "$['loss']"),

@@ -82,7 +82,7 @@ class Attempt:
                 throttle.offer(core.Reported(**msgspec.structs.asdict(frame)))
             else:
                 await self._emit(frame, call)
-        throttle.flush()
+        throttle.close()
 
     async def _emit(self, frame: calls.Emitted, call: calls.Call) -> None:
         self._emitted += 1
@@ -133,18 +133,18 @@ class Throttle:
         self._group = group
         self._last = -every_s
         self._kept: core.Reported | None = None
-        self._waiting = False
+        self._timer: anyio.CancelScope | None = None
 
     def offer(self, report: core.Reported) -> None:
         """Send now, or soon."""
         self._kept = report
-        if self._waiting:
+        if self._timer is not None:
             return
         rest = self._last + self._every - anyio.current_time()
         if rest <= 0:
             self.flush()
             return
-        self._waiting = True
+        self._timer = anyio.CancelScope()
         self._group.start_soon(self._later, rest)
 
     def flush(self) -> None:
@@ -154,9 +154,17 @@ class Throttle:
             report, self._kept = self._kept, None
             self._post(report)
 
+    def close(self) -> None:
+        """Send what was kept, and nothing later."""
+        self.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def _later(self, rest: float) -> None:
-        await anyio.sleep(rest)
-        self._waiting = False
+        assert self._timer is not None
+        with self._timer:
+            await anyio.sleep(rest)
+        self._timer = None
         self.flush()
 
 

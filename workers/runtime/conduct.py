@@ -92,7 +92,7 @@ class Conduct:
             unfit = await self._publish_all()
             while unfit is None and not self._tally.done:
                 await self._folded.wait()
-            throttle.flush()
+            throttle.close()
             group.cancel_scope.cancel()
         if unfit is not None:
             raise unfit

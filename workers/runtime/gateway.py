@@ -107,6 +107,11 @@ class Gateway:
             rooms.fleet.say(GatewayStopped, uptime_ms=rooms.fleet.uptime_ms)
             await rooms.fleet.last_words(LAST_WORDS_S)
 
+    @property
+    def draining(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._drained.is_set()
+
     def drain(self, why: str) -> None:
         """Stop: no new pull at once, running jobs get the grace period, the rest is given back."""
         self._why = self._why or why

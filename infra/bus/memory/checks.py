@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from infra.bus.base import Refused, WrongSequence
-from infra.bus.memory.wire import block_size
 
 __all__ = ["check_after_duplicates", "check_before_duplicates"]
-
-HEADER_BYTES: Final = 65_535
 
 _OFF: Final[Mapping[str, tuple[int, int, str]]] = {
     "Nats-Batch-Id": (400, 10174, "atomic publish is disabled"),
@@ -25,8 +22,6 @@ def check_before_duplicates(
     config: Mapping[str, Any], subject: str, headers: Mapping[str, str], last: Callable[[str | None], int]
 ) -> None:
     """Objections that come before the look for a duplicate. `last` is the last sequence on a filter, None for any."""
-    if block_size(headers) > HEADER_BYTES:
-        raise Refused(400, 10097, "header size exceeds maximum allowed of 64k")
     for name, refusal in _OFF.items():
         if name in headers:
             raise Refused(*refusal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -16,7 +16,7 @@ from infra.bus.memory.faults import Faults
 from infra.bus.memory.puller import MemoryPuller
 from infra.bus.memory.server import MemoryServer
 from infra.bus.memory.stream import as_time
-from infra.bus.memory.wire import as_sent, block_size
+from infra.bus.memory.wire import HEADER_BYTES, as_sent, block_size
 from infra.bus.topology import Topology
 
 __all__ = ["MemoryBus"]
@@ -73,9 +73,7 @@ class MemoryBus:
             raise ValueError(f"{subject!r} is no subject: it is empty or holds white space")
         sent = as_sent(subject, headers or {})
         self._check_connected()
-        size = len(body) + block_size(sent)
-        if size > self.server.max_payload:
-            raise TooLarge(subject, size, self.server.max_payload)
+        self._check_size(subject, block_size(sent), len(body))
         return await self._call("publish", subject, lambda: self.server.publish(subject, body, sent))
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -91,7 +89,7 @@ class MemoryBus:
         """One message by its sequence; None where it is gone."""
         return await self._call("get", f"{stream}:{sequence}", lambda: self.server.stream(stream).get(sequence))
 
-    async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncIterator[Stored]:
+    async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncGenerator[Stored, None]:
         """Every message on a subject filter with a sequence greater than `after`, in order, for ever."""
         seen = after
         while True:
@@ -142,6 +140,10 @@ class MemoryBus:
     async def apply(self, topology: Topology) -> None:
         """Create or update streams and consumers. Raises `topology.Foreign`."""
         await self._call("apply", "", lambda: self.server.apply(topology))
+
+    async def owner(self, subject: str) -> str | None:
+        """The stream that owns a subject; None where nobody does."""
+        return await self._call("owner", subject, lambda: self.server.owner(subject))
 
     async def consumer(self, stream: str, consumer: str) -> ConsumerState:
         """A consumer's figures and configuration."""
@@ -195,6 +197,11 @@ class MemoryBus:
     def _check_connected(self) -> None:
         if not self.connected:
             raise Disconnected("not connected to the server in memory")
+
+    def _check_size(self, subject: str, headers: int, body: int) -> None:
+        for size, limit in ((headers, HEADER_BYTES), (headers + body, self.server.max_payload)):
+            if size > limit:
+                raise TooLarge(subject, size, limit)
 
     def _check_not_cut_since(self, cuts: int) -> None:
         if cuts != self._cuts:

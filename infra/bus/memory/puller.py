@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryPuller"]
 
-RETRY_S: Final = 5.0
+RETRY_S: Final = 1.0
 """How long until a request that was lost, or went to a consumer that does not exist, is made again."""
 
 

@@ -16,7 +16,6 @@ from infra.bus.topology import (
     RouteSpec,
     StreamSpec,
     Topology,
-    subject_matches,
     subjects_overlap,
     united,
 )
@@ -55,10 +54,10 @@ class MemoryServer:
 
     def publish(self, subject: str, body: bytes, headers: Mapping[str, str]) -> PubAck:
         """Store a message where its subject belongs. Raises `Refused` and its kin."""
-        for stream in self.streams.values():
-            if stream.takes(subject):
-                return stream.publish(subject, body, headers, anyio.current_time())
-        raise NoSuchSubject(503, 0, "no stream takes this subject")
+        owner = self.owner(subject)
+        if owner is None:
+            raise NoSuchSubject(503, 0, "no stream takes this subject")
+        return self.streams[owner].publish(subject, body, headers, anyio.current_time())
 
     def pause(self, stream: str, consumer: str, seconds: float) -> None:
         """As `nats consumer pause`; 0 resumes."""
@@ -76,18 +75,26 @@ class MemoryServer:
         for stream in topology.all_streams():
             self._apply_stream(stream)
         for route in topology.routes:
-            self._apply_consumer(route.on(self._owner(route)))
+            self._apply_consumer(route.on(self.owner(route.subject) or self._fall_back(route)))
         for consumer in topology.consumers:
             self._apply_consumer(consumer)
 
+    def owner(self, subject: str) -> str | None:
+        """The stream that takes all of a subject, which may hold wildcards."""
+        return next((stream.name for stream in self.streams.values() if stream.takes(subject)), None)
+
     def _apply_stream(self, spec: StreamSpec) -> None:
         found = self.streams.get(spec.name)
-        wanted = united(spec, found.config) if found else spec.config()
+        wanted = spec.config()
+        if found is not None:
+            wanted["subjects"] = united(spec, found.config)
         self._refuse_overlap(spec.name, wanted)
         if found is None:
             self.streams[spec.name] = Stream(wanted)
-        else:
-            found.update(wanted)
+            return
+        if spec.discard_per_subject:
+            _refuse_loss(found, spec.max_msgs_per_subject)
+        found.update(wanted)
 
     def _refuse_overlap(self, name: str, wanted: Mapping[str, Any]) -> None:
         for other in self.streams.values():
@@ -98,10 +105,7 @@ class MemoryServer:
                     f"stream {name} cannot be set up as wanted: its subjects overlap with those of stream {other.name}"
                 )
 
-    def _owner(self, route: RouteSpec) -> str:
-        for stream in self.streams.values():
-            if any(subject_matches(pattern, route.subject) for pattern in stream.config["subjects"]):
-                return stream.name
+    def _fall_back(self, route: RouteSpec) -> str:
         if route.fallback is None:
             raise Foreign(
                 f"no stream owns the routed subject {route.subject}: create one, or remove the route from the settings"
@@ -121,6 +125,16 @@ class MemoryServer:
             stream.consumers[spec.name] = Consumer(wanted, stream)
         else:
             found.update(wanted, anyio.current_time())
+
+
+def _refuse_loss(stream: Stream, limit: int) -> None:
+    """A lower limit would delete, at once, what was accepted under the old one."""
+    for subject, count in stream.counts().items():
+        if 0 < limit < count:
+            raise Foreign(
+                f"stream {stream.name} holds {count} messages on {subject} and is to hold {limit}, "
+                f"so the server would delete the oldest: let the queue drain first, or keep the limit"
+            )
 
 
 def _refuse_sharing(stream: Stream, wanted: Mapping[str, Any]) -> None:

@@ -59,12 +59,16 @@ class Stream:
         return str(self.config["name"])
 
     def takes(self, subject: str) -> bool:
-        """Whether a message on `subject` is stored here."""
+        """Whether what is published on `subject`, which may hold wildcards, is stored here."""
         return any(subject_matches(pattern, subject) for pattern in self.config["subjects"])
 
     def messages(self, subject: str = ">") -> Iterator[Stored]:
         """What is kept on a subject filter, in order."""
         return (kept.message for kept in self._kept.values() if subject_matches(subject, kept.message.subject))
+
+    def counts(self) -> dict[str, int]:
+        """How many messages each subject has."""
+        return {subject: len(sequences) for subject, sequences in self._by_subject.items()}
 
     def get(self, sequence: int) -> Stored | None:
         """The message with that sequence."""

@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["as_sent", "block_size"]
+__all__ = ["HEADER_BYTES", "as_sent", "block_size"]
+
+HEADER_BYTES: Final = 65_535
+"""The most that JetStream takes in headers alone."""
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEWLINES: Final = str.maketrans({"\r": " ", "\n": " "})

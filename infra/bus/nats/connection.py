@@ -112,7 +112,7 @@ class NatsBus:
     @property
     def server_version(self) -> str:
         """What the server calls itself."""
-        return str(self._client.connected_server_version)
+        return str(self._client._server_info.get("version", "unknown"))
 
     def server_now(self) -> datetime:
         """The server's clock in UTC: ours, plus what an answer of the server's showed it to be ahead."""

@@ -1,0 +1,157 @@
+"""The process pool, for `RAY_ADDRESS=none`: no Ray, and for each profile a child process that runs one job at a time.
+
+The child is long-lived, in a session of its own, and replaced when it dies or has to be killed. Killing takes its
+whole process group, so what a job started goes with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import Process, UNIXSocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+from msgspec.structs import replace
+
+from contracts.calls import Call, Frame, Outcome, Reported, Emitted, decode_reply, encode
+from contracts.errors import ErrorInfo
+from infra.pool import provenance
+from infra.pool.actor import ActorLost, lost
+from infra.pool.base import HostSpec, Profile
+from infra.pool.crewed import CrewedPool
+from infra.pool.hosting import unsealed
+from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_up, packed
+
+__all__ = ["ProcessPool"]
+
+_log = logging.getLogger("jetray.pool")
+
+
+class ProcessPool(CrewedPool):
+    """Runs jobs in child processes: one actor a profile, whatever its size and concurrency, and one job at a time."""
+
+    def __init__(self, profiles: Iterable[Profile], host: HostSpec, *, gateway: str) -> None:
+        single = [replace(profile, actors=1) for profile in profiles]
+        for profile in single:
+            if profile.runtime_env:
+                _log.warning("profile %s: without Ray its runtime_env has no effect", profile.name)
+        super().__init__(single, _ChildSpawner(host), gateway=gateway)
+
+
+class _ChildSpawner:
+    def __init__(self, host: HostSpec) -> None:
+        self._host = host
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    def spawn(self, profile: Profile, name: str) -> _Child:
+        return _Child(name, self._host)
+
+    def concurrency(self, profile: Profile) -> int:
+        return 1
+
+
+class _Child:
+    def __init__(self, name: str, host: HostSpec) -> None:
+        self._name = name
+        self._host = host
+        self._process: Process | None = None
+        self._stream: UNIXSocketStream | None = None
+        self._reader: BufferedByteReceiveStream
+        self._writing = anyio.Lock()
+
+    async def ready(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._stream = await UNIXSocketStream.from_socket(ours)
+            self._reader = BufferedByteReceiveStream(self._stream)
+            self._process = await anyio.open_process(
+                [sys.executable, "-P", "-m", "infra.pool.child", str(theirs.fileno()), self._name],
+                stdin=subprocess.DEVNULL,
+                stdout=None,
+                stderr=None,
+                env={**os.environ, "PYTHONPATH": _python_path()},
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        await self._send(self._hello())
+        match await self._receive():
+            case Refused(error):
+                raise ActorLost(error)
+            case Ready():
+                return
+            case other:
+                raise ActorLost(lost("ProtocolError", f"{self._name} began with {other!r}"))
+
+    async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
+        await self._send(Begin(encode(call)))
+        while isinstance(message := await self._receive(), Said):
+            send(unsealed(message.frame))
+        outcome = decode_reply(message.outcome) if isinstance(message, Ended) else None
+        if outcome is None or isinstance(outcome, (Reported, Emitted)):
+            raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with {message!r}"))
+        return outcome
+
+    async def cancel(self, job: str) -> bool:
+        """The child sees to it that the job hears of it."""
+        await self._send(Cancel(job))
+        return True
+
+    async def died(self) -> ErrorInfo:
+        assert self._process is not None
+        status = await self._process.wait()
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return lost("ActorDied", f"the process of {self._name} {how}")
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            _kill_group(self._process.pid)
+            await self._process.wait()
+            await self._process.aclose()
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    def _hello(self) -> Hello:
+        return Hello(
+            factory=self._host.factory,
+            config=self._host.config,
+            version=provenance.version(),
+            path=sys.path,
+            python_path=os.environ.get("PYTHONPATH"),
+        )
+
+    async def _send(self, message: Hello | Begin | Cancel) -> None:
+        assert self._stream is not None
+        try:
+            async with self._writing:
+                await self._stream.send(packed(message))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise ActorLost(await self.died()) from error
+
+    async def _receive(self) -> Ready | Refused | Said | Ended:
+        try:
+            head = await self._reader.receive_exactly(LENGTH.size)
+            return decode_up(await self._reader.receive_exactly(LENGTH.unpack(head)[0]))
+        except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise ActorLost(await self.died()) from error
+
+
+def _python_path() -> str:
+    """So that the child finds our packages; it puts everything right as soon as it has been told the rest."""
+    return os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:  # it is gone, and so is all that it started
+        return

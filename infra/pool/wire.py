@@ -1,0 +1,83 @@
+"""What a gateway and its child process say to each other: msgpack, each message with its length in front."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from contracts.errors import ErrorInfo
+
+__all__ = ["LENGTH", "Begin", "Cancel", "Ended", "Hello", "Ready", "Refused", "Said", "decode_down", "decode_up", "packed"]
+
+LENGTH: Final = struct.Struct("!I")
+"""How long a message is, before each."""
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """To the child, first: what it is to build, and where Python finds it."""
+
+    factory: str
+    config: bytes
+    version: str
+    path: list[str]
+    """The gateway's `sys.path`."""
+    python_path: str | None
+    """`PYTHONPATH` as user code is to find it."""
+
+
+class Begin(Struct, frozen=True, tag="begin"):
+    """To the child: run this call, and say how it ended before the next one comes."""
+
+    call: bytes
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """To the child: ask this job to stop."""
+
+    job: str
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """From the child, first: it takes calls."""
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """From the child, first and last: it cannot run anything."""
+
+    error: ErrorInfo
+
+
+class Said(Struct, frozen=True, tag="said"):
+    """From the child: a frame."""
+
+    frame: bytes
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    """From the child: the outcome."""
+
+    outcome: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_down = msgspec.msgpack.Decoder(Hello | Begin | Cancel)
+_up = msgspec.msgpack.Decoder(Ready | Refused | Said | Ended)
+
+
+def packed(message: Hello | Begin | Cancel | Ready | Refused | Said | Ended) -> bytes:
+    """A message as it goes through the pipe."""
+    data = _encoder.encode(message)
+    return LENGTH.pack(len(data)) + data
+
+
+def decode_down(data: bytes) -> Hello | Begin | Cancel:
+    """What the gateway said."""
+    return _down.decode(data)
+
+
+def decode_up(data: bytes) -> Ready | Refused | Said | Ended:
+    """What the child said."""
+    return _up.decode(data)

@@ -1,0 +1,110 @@
+"""The host that pools are tested with: its kinds are the ways in which a job can end, or fail to."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from contracts.calls import Call, Emitted, Frame, Raised, Reported, Returned
+from contracts.errors import ErrorInfo
+
+Send = Callable[[Frame], None]
+
+BROKEN = "tests.conformance.pool.hosts:broken"
+FACTORY = "tests.conformance.pool.hosts:build"
+
+
+def build(config: bytes) -> TestHost:
+    return TestHost(config)
+
+
+def broken(config: bytes) -> TestHost:
+    raise ValueError("there is no model at\n/models/missing")
+
+
+class TestHost:
+    __test__ = False
+
+    def __init__(self, config: bytes) -> None:
+        self._config = config
+        self._stops: dict[str, Callable[[], object]] = {}
+
+    async def execute(self, call: Call, send: Send) -> Returned | Raised:
+        return await getattr(self, f"_{call.kind}")(call, send)
+
+    def cancel(self, job: str) -> bool:
+        stop = self._stops.get(job)
+        if stop is None:
+            return False
+        stop()
+        return True
+
+    async def _echo(self, call: Call, send: Send) -> Returned:
+        return Returned(result=call.input + b"|" + self._config)
+
+    async def _raises(self, call: Call, send: Send) -> Raised:
+        return Raised(error=ErrorInfo(reason="user", type="ValueError", message="no such catalogue", retryable=True))
+
+    async def _breaks(self, call: Call, send: Send) -> Returned:
+        raise KeyError(call.kind)
+
+    async def _exits(self, call: Call, send: Send) -> Returned:
+        raise SystemExit(3)
+
+    async def _prints(self, call: Call, send: Send) -> Returned:
+        os.write(1, b"\x00\x00\x00\x05hello to standard output\n")
+        print("hello again", flush=True)
+        return Returned(result=b"null")
+
+    async def _talks(self, call: Call, send: Send) -> Returned:
+        for step in range(int(call.input)):
+            send(Emitted(topic="response", name="progress", body=b'{"step":%d}' % step))
+            if step % 3 == 0:
+                await anyio.lowlevel.checkpoint()
+        return Returned(result=b'"said"')
+
+    async def _chatters(self, call: Call, send: Send) -> Returned:
+        for done in range(int(call.input)):
+            send(Reported(done=done))
+        return Returned(result=b'"said"')
+
+    async def _mumbles(self, call: Call, send: Send) -> Raised:
+        try:
+            send(Reported(done="three"))  # type: ignore[arg-type]
+        except Exception as error:
+            return Raised(error=ErrorInfo(reason="user", type=type(error).__name__, message=str(error)))
+        raise AssertionError("a frame that nobody can read was taken")
+
+    async def _holds(self, call: Call, send: Send) -> Returned:
+        """Async, and stops when asked."""
+        with anyio.CancelScope() as scope:
+            self._stops[call.job] = scope.cancel
+            send(Reported(step="holding", done=os.getpid()))
+            await anyio.sleep_forever()
+        del self._stops[call.job]
+        return Returned(result=b'"stopped"')
+
+    async def _grinds(self, call: Call, send: Send) -> Returned:
+        """Sync, in a thread, and looks whether it is to stop."""
+        asked = threading.Event()
+        self._stops[call.job] = asked.set
+        told = functools.partial(anyio.from_thread.run_sync, send, Reported(step="grinding", done=os.getpid()))
+        await anyio.to_thread.run_sync(lambda: (told(), asked.wait()))
+        del self._stops[call.job]
+        return Returned(result=b'"stopped"')
+
+    async def _persists(self, call: Call, send: Send) -> Returned:
+        """Never stops when asked."""
+        self._stops[call.job] = lambda: None
+        send(Reported(step="persisting", done=os.getpid()))
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def _dies(self, call: Call, send: Send) -> Returned:
+        os._exit(7)

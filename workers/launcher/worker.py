@@ -1,0 +1,145 @@
+"""`jetray worker`: one gateway, from settings to exit. The only place that knows which adapters there are."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import random
+import secrets
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+import anyio
+import msgspec
+
+from contracts.fleet import Versions
+from contracts.subjects import ARTIFACTS
+from infra.bus.nats import NatsBus, connect
+from infra.bus.topology import Foreign
+from infra.pool import provenance
+from infra.pool.base import ConfigError, HostSpec, Pool, Profile
+from infra.store.objects import ObjectStore
+from workers.kinds.host import HostConfig
+from workers.kinds.registry import Kind, load
+from workers.runtime import terms
+from workers.runtime.gateway import Gateway
+from workers.settings import BadSettings, Settings
+
+__all__ = ["READY_FD", "serve"]
+
+log = logging.getLogger("jetray.gateway")
+
+READY_FD: Final = "JETRAY_READY_FD"
+"""Environment: a file descriptor that wants one line `serving` once messages are pulled."""
+
+
+async def serve(settings: Settings) -> None:
+    """Run a gateway until SIGTERM or SIGINT; a second one ends it at once.
+
+    Raises `BadSettings`, `KindError`, `ConfigError` and `Foreign`, each one line that says what to do.
+    """
+    kinds = load(settings.kinds.modules)
+    _check(settings, kinds)
+    pool = _pool(settings, kinds)
+    async with connect(
+        settings.nats.url,
+        name=f"jetray {settings.gateway.name}",
+        credentials=settings.nats.credentials,
+        inbox_prefix=settings.nats.inbox_prefix,
+    ) as bus:
+        gateway = Gateway(
+            settings,
+            kinds,
+            bus=bus,
+            pool=pool,
+            store=ObjectStore(bus, ARTIFACTS),
+            versions=_versions(settings, bus),
+            nonce=secrets.token_hex(8),
+            jitter=random.random,
+        )
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_heed_signals, gateway, group.cancel_scope)
+                await gateway.run(_say_serving)
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as several:
+            refusal = several.subgroup((ConfigError, Foreign))
+            if refusal is None:
+                raise
+            raise _leaf(refusal) from None
+
+
+async def _heed_signals(gateway: Gateway, everything: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if gateway.draining:
+                log.warning("%s again: leaving at once, what runs comes back with the end of its lease", name)
+                everything.cancel()
+                return
+            gateway.drain(name)
+
+
+def _say_serving() -> None:
+    log.info("serving")
+    descriptor = os.environ.get(READY_FD)
+    if descriptor is not None:
+        os.write(int(descriptor), b"serving\n")
+        os.close(int(descriptor))
+
+
+def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
+    profiles = [
+        Profile(
+            name=name,
+            actors=profile.actors,
+            cpus=profile.cpus,
+            gpus=profile.gpus,
+            memory=profile.memory,
+            concurrency=profile.concurrency,
+            runtime_env=profile.runtime_env,
+        )
+        for name, profile in settings.profiles.items()
+    ]
+    config = HostConfig(modules=settings.kinds.modules, kinds=terms.configs(settings))
+    host = HostSpec(factory="workers.kinds.host:build", config=msgspec.json.encode(config))
+    if settings.ray.address == "none":
+        from infra.pool.process import ProcessPool
+
+        return ProcessPool(profiles, host, gateway=settings.gateway.name)
+    from infra.pool.ray import RayPool
+
+    return RayPool(profiles, host, gateway=settings.gateway.name, address=settings.ray.address)
+
+
+def _check(settings: Settings, kinds: Mapping[str, Kind]) -> None:
+    """What the settings say of kinds that only now are known."""
+    for route in settings.routes:
+        if route.kind not in kinds:
+            raise BadSettings(
+                f"setting routes: {route.subject} starts kind {route.kind}, which is not among {', '.join(sorted(kinds))}"
+            )
+    for name in settings.kinds.settings:
+        if name not in kinds:
+            raise BadSettings(f"setting kinds.settings.{name}: there is no such kind among {', '.join(sorted(kinds))}")
+    for kind in kinds.values():
+        profile = terms.profile(settings, kind)
+        if not kind.is_batch and profile not in settings.profiles:
+            raise BadSettings(f"kind {kind.name} wants profile {profile}: add [profiles.{profile}] to the settings")
+
+
+def _versions(settings: Settings, bus: NatsBus) -> Versions:
+    ray = None
+    if settings.ray.address != "none":
+        ray = importlib.metadata.version("ray")
+    return Versions(
+        jetray=provenance.version(), python=platform.python_version(), ray=ray, nats_server=bus.server_version
+    )
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,104 @@
+"""What no single setting can tell: whether they fit together, and whether they fit the kinds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from contracts.tokens import is_token
+from workers.kinds.registry import Kind
+from workers.settings_source import BadSettings
+
+if TYPE_CHECKING:
+    from workers.settings import Route, Settings
+
+__all__ = ["check", "check_kinds"]
+
+_SERVER: Final = re.compile(r"((nats|tls|ws|wss)://)?([^@\s,]+@)?[^@\s,]+")
+
+
+def check(settings: Settings) -> None:
+    """What no single field can tell. Raises `BadSettings`."""
+    if not is_token(settings.gateway.name):
+        raise BadSettings(f"setting gateway.name: {settings.gateway.name!r} is not a token of A-Z a-z 0-9 _ -")
+    for server in settings.nats.url.split(","):
+        if _SERVER.fullmatch(server.strip()) is None:
+            raise BadSettings("setting nats.url: not nats://host:port, or several of them with commas")
+    _check_times(settings)
+    if settings.watermarks.low >= settings.watermarks.high:
+        raise BadSettings("setting watermarks.low must be below watermarks.high")
+    for name, kind in settings.kinds.settings.items():
+        if kind.profile is not None and kind.profile not in settings.profiles:
+            raise BadSettings(f"setting kinds.settings.{name}.profile: there is no [profiles.{kind.profile}]")
+    _check_routes(settings.routes)
+    try:
+        settings.deliberation()
+    except ValueError as error:
+        raise BadSettings(f"setting {error}") from error
+
+
+def check_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> None:
+    """What can be told only with the kinds at hand. Raises `BadSettings`."""
+    known = ", ".join(sorted(kinds))
+    for route in settings.routes:
+        if route.kind not in kinds:
+            raise BadSettings(
+                f"setting routes: {route.subject} starts {route.kind}, and there is no such kind ({known})"
+            )
+    for name, kind_settings in settings.kinds.settings.items():
+        if name not in kinds:
+            raise BadSettings(f"setting kinds.settings.{name}: there is no such kind ({known}); see kinds.modules")
+        if kind_settings.config:
+            _check_config(name, kinds[name], kind_settings.config)
+    for name, kind in kinds.items():
+        profile = settings.of_kind(name).profile or kind.profile
+        if not kind.is_batch and profile not in settings.profiles:
+            raise BadSettings(
+                f"kind {name} wants profile {profile}: add [profiles.{profile}], or set kinds.settings.{name}.profile"
+            )
+
+
+def _check_times(settings: Settings) -> None:
+    half = settings.streams.events_max_age_s / 2
+    times = {
+        "gateway.deadline_s": settings.gateway.deadline_s,
+        "gateway.batch_deadline_s": settings.gateway.batch_deadline_s,
+        "retry.cap_s": settings.retry.cap_s,
+    }
+    for name, kind in settings.kinds.settings.items():
+        times[f"kinds.settings.{name}.deadline_s"] = kind.deadline_s or 0.0
+    for name, seconds in times.items():
+        if seconds > half:
+            raise BadSettings(
+                f"setting {name} is {seconds:g} s, more than half of streams.events_max_age_s ({half:g} s): "
+                f"a log might be forgotten before its job ends"
+            )
+    if settings.retry.base_s > settings.retry.cap_s:
+        raise BadSettings("setting retry.base_s must not be above retry.cap_s")
+
+
+def _check_routes(routes: list[Route]) -> None:
+    durables = [route.durable for route in routes]
+    for route in routes:
+        tokens = route.subject.split(".")
+        if not all(tokens) or re.search(r"\s", route.subject) or ">" in tokens[:-1]:
+            raise BadSettings(f"setting routes: {route.subject!r} is not a subject")
+        if tokens[0] in ("jobs", "control") or tokens[0].startswith(("$", "*", ">")):
+            raise BadSettings(f"setting routes: {route.subject} cannot be routed: it is not a domain's subject")
+        if not is_token(route.durable) or durables.count(route.durable) > 1:
+            raise BadSettings(f"setting routes: {route.subject} needs a name of its own, a token of A-Z a-z 0-9 _ -")
+
+
+def _check_config(name: str, kind: Kind, config: dict[str, Any]) -> None:
+    if name in ("deliberation", "plan"):
+        section = "[council], [councils] and [providers]" if name == "deliberation" else "[plan]"
+        raise BadSettings(f"setting kinds.settings.{name}.config: the settings of this kind are {section}")
+    if kind.config_type is None:
+        raise BadSettings(f"setting kinds.settings.{name}.config: this kind takes no settings")
+    try:
+        msgspec.convert(config, kind.config_type)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"setting kinds.settings.{name}.config: {error}") from error
