@@ -133,7 +133,7 @@ async def test_figures_follow_a_message_through(world: World) -> None:
     assert state.config["ack_wait"] == int(world.lease_s * 1e9)
     [delivery] = await world.lease()
     await world.until(lambda state: (state.waiting, state.unacknowledged) == (1, 1))
-    await world.bus.nak(delivery)
+    await world.nak(delivery)
     [again] = await world.lease()
     await world.until(lambda state: (state.waiting, state.unacknowledged, state.redelivered) == (1, 1, 1))
     await world.bus.ack(again)
@@ -144,7 +144,7 @@ async def test_what_goes_out_again_goes_before_what_waits(world: World) -> None:
     await world.queue()
     await world.enqueue(b"1", b"2", b"3")
     [first] = await world.lease()
-    await world.bus.nak(first)
+    await world.nak(first)
     again, second = await world.lease(2)
     assert (again.body, again.number, again.pending) == (b"1", 2, 2)
     assert (second.body, second.number, second.pending) == (b"2", 1, 1)
@@ -334,18 +334,19 @@ async def test_a_renewal_cuts_a_delay_to_a_lease(world: World) -> None:
 
 async def test_a_second_nak_changes_the_first(world: World) -> None:
     await world.queue()
-    await world.enqueue(b"1", b"2")
-    async with world.bus.pull("JOBS", "echo") as puller:
-        puller.grant(1)
-        [delivery] = await take(puller, 1, world.lease_s)
+    await world.enqueue(b"1", b"held", b"3")
+    async with world.pulling(2) as puller:
+        delivery, held = await take(puller, 2, world.lease_s)
         await world.bus.nak(delivery, 10_000 * world.lease_s)
         await world.bus.nak(delivery)
         await world.bus.nak(delivery)
         await world.bus.nak(delivery, 0.2 * world.lease_s)
+        # Answered after all of these were read.
+        await world.bus.in_progress(held)
         puller.grant(2)
         # A delay takes back what was to go out at once, and it goes out once.
-        assert bodies(await take(puller, 2, world.lease_s)) == [b"2", b"1"]
-        assert (await world.bus.consumer("JOBS", "echo")).unacknowledged == 2
+        assert bodies(await take(puller, 2, world.lease_s)) == [b"3", b"1"]
+        assert (await world.bus.consumer("JOBS", "echo")).unacknowledged == 3
 
 
 # --- places

@@ -87,6 +87,15 @@ class World:
             return await take(puller, count, self.lease_s)
 
 
+    async def nak(self, delivery: Delivery) -> None:
+        """Give a message back, and wait until the server has it back: a pull sent later may be read earlier.
+
+        What is said of deliveries is read in order, and an `in_progress` is answered; it takes back no nak.
+        """
+        await self.bus.nak(delivery)
+        await self.bus.in_progress(delivery)
+
+
 async def take(puller: Puller, count: int, lease_s: float) -> list[Delivery]:
     """The next `count` messages, in order of arrival."""
     with anyio.fail_after(20 * lease_s + 5):

@@ -13,7 +13,7 @@ it answers when asked for a text, and when asked to score. `#` and what follows 
     not-json, a-list, out-of-range, missing, extra, no-reason, fenced
                     what its name says, as the answer to a request to score
 
-`GET /log` tells every request so far, `POST /reset` forgets them.
+`GET /log` tells every request so far, `POST /reset` forgets them, `GET /seen/<model>` answers once that model is asked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class State:
     """What the server remembers."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.log: list[dict[str, Any]] = []
         self.closing = threading.Event()
 
@@ -41,6 +41,7 @@ class State:
         with self.lock:
             before = sum(1 for entry in self.log if entry["body"]["model"] == body["model"])
             self.log.append({"headers": headers, "body": body})
+            self.lock.notify_all()
             return before
 
 
@@ -54,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         with STATE.lock:
+            if self.path.startswith("/seen/"):
+                model = self.path.removeprefix("/seen/")
+                STATE.lock.wait_for(lambda: any(entry["body"]["model"] == model for entry in STATE.log), 20)
             self.reply(200, json.dumps(STATE.log).encode())
 
     def do_POST(self) -> None:

@@ -58,7 +58,7 @@ async def test_scores_differ_and_are_the_same_again(description: str, agents: in
     again = result_of((await deliberate(deliberation_host(), **said))[0])
     assert first == again
     assert len({one.score for one in first.ranking}) == agents
-    assert "in quality" in first.winner.reasoning or "in tests" in first.winner.reasoning or agents == 1
+    assert "the widest lead is in" in first.winner.reasoning
     assert "terms of the task" in first.winner.reasoning
 
 

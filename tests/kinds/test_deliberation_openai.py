@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from tests.kinds.helpers import Heard, call, deliberate, deliberation_host, error_of, result_of
@@ -157,9 +158,7 @@ async def test_retries_end_and_the_message_may_say_how_many(
     failed = heard.of("failed")["a1"].error
     assert failed is not None
     assert (failed.reason, failed.type, failed.retryable) == ("dependency", "Rejected", True)
-    assert failed.message == f"127.0.0.1:{endpoint.port} answered 429: Error code: 429 - " + (
-        "{'error': {'message': 'not now'}}"
-    )
+    assert failed.message == f"127.0.0.1:{endpoint.port} answered 429: not now"
 
 
 # --- failures
@@ -275,9 +274,7 @@ async def test_a_cancelled_council_leaves_its_connections(endpoint: Endpoint):
 
     async with anyio.create_task_group() as group:
         group.start_soon(execute)
-        with anyio.fail_after(20):
-            while not endpoint.requests("slow"):
-                await anyio.sleep(0.02)
+        await anyio.to_thread.run_sync(endpoint.ask, "GET", "/seen/slow")
         began = time.monotonic()
         assert host.cancel("deliberation.T1")
     assert time.monotonic() - began < 10

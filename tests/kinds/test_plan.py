@@ -120,7 +120,7 @@ def test_roles_are_the_plans_own_order_and_repetition(kind: Kind):
 
 @pytest.mark.parametrize("config", [b'{"roles":[]}', b'{"roles":[""]}', b'{"role":["DEV"]}', b'{"roles":["A","A"]}'])
 def test_settings_that_do_not_fit(kind: Kind, config: bytes):
-    with pytest.raises(KindError, match="kind plan: its settings do not fit: .*role"):
+    with pytest.raises(KindError, match=r"kind plan: its settings do not fit: .*role"):
         kind.instance(Raw(config))
 
 

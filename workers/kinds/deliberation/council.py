@@ -58,7 +58,7 @@ class _Agent:
     critiques: list[Critique] = field(default_factory=list)
     marks: Mapping[str, Mark] = field(default_factory=dict)
     seconds: float = 0.0
-    """Spent in its own calls."""
+    """Spent in calls for it, the scoring of its proposal included."""
     error: ErrorInfo | None = None
 
 

@@ -194,7 +194,8 @@ def _refusal(error: Any, host: str, model: str, variable: str) -> str:
         # The endpoint's own words may repeat part of the key.
         return f"{host} answered {status}: the key in environment variable {variable} is missing or not allowed"
     hint = f" (model {model})" if status == 404 else ""
-    return f"{host} answered {status}{hint}: {bounded(str(error.message), _SHOWN_BYTES)}"
+    words = str(error.message).removeprefix(f"Error code: {status} - ")
+    return f"{host} answered {status}{hint}: {bounded(words, _SHOWN_BYTES)}"
 
 
 def _read(decoder: msgspec.json.Decoder[T], body: bytes, complaint: str) -> T:

@@ -1,0 +1,14 @@
+"""The Ray pool.
+
+General layout:
+
+    address     what `RAY_ADDRESS` may say
+    cluster     the Ray underneath: embedded here, joined, or one that this process has anyway
+    raylet      a joined cluster's raylet on this host, as a child process
+    actor       the one actor class
+    errors      Ray's exceptions as what they mean for a job
+    pool        the pool
+
+Ray takes a second to import, and must find some variables in the environment when it is: so nothing here imports it
+while it is itself imported.
+"""

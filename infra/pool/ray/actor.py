@@ -1,0 +1,102 @@
+"""The one actor class: a host, and the calls that reach it. What crosses is msgpack; nothing of the bus is unpickled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import msgspec
+from msgspec import Struct
+
+from contracts.calls import Call, Frame, decode_call, encode
+from contracts.errors import ErrorInfo
+from infra.pool import provenance
+from infra.pool.actor import unfit
+from infra.pool.base import ConfigError, Host, HostSpec
+from infra.pool.hosting import build_host, execute, is_report, sealed
+from infra.pool.mailbox import Mailbox
+
+__all__ = ["JobActor", "Whereabouts", "packed_items", "unpacked_items"]
+
+
+class Whereabouts(Struct, frozen=True):
+    """An actor's first word."""
+
+    node: str
+    pid: int
+    error: ErrorInfo | None
+    """Why it can run nothing."""
+
+
+_items_encoder = msgspec.msgpack.Encoder()
+_items_decoder = msgspec.msgpack.Decoder(list[bytes])
+
+
+def packed_items(items: list[bytes]) -> bytes:
+    """Frames, and at the end the outcome, that travel together."""
+    return _items_encoder.encode(items)
+
+
+def unpacked_items(data: bytes) -> list[bytes]:
+    """What `packed_items` made `data` of."""
+    return _items_decoder.decode(data)
+
+
+class JobActor:
+    """Runs calls in an actor. All its methods share one event loop; none raises for what a job or the host does."""
+
+    def __init__(self, factory: str, config: bytes, version: str) -> None:
+        self._host: Host | ErrorInfo
+        try:
+            provenance.check(version)
+        except ConfigError as error:
+            self._host = unfit("ConfigError", str(error))
+        else:
+            self._host = build_host(HostSpec(factory=factory, config=config))
+
+    async def ready(self) -> bytes:
+        """A `Whereabouts`."""
+        import ray  # noqa: PLC0415 - in an actor Ray is imported already
+
+        error = self._host if isinstance(self._host, ErrorInfo) else None
+        node = ray.get_runtime_context().get_node_id()
+        return msgspec.msgpack.encode(Whereabouts(node=node, pid=os.getpid(), error=error))
+
+    async def run(self, data: bytes) -> bytes:
+        """A call that sends no frames, to its outcome."""
+        return encode(await execute(self._fit_host, decode_call(data), _no_frames))
+
+    async def stream(self, data: bytes) -> AsyncIterator[bytes]:
+        """A call to its frames and, as the very last item, its outcome. Items that wait travel together."""
+        mailbox: Mailbox[bytes] = Mailbox()
+        job = asyncio.create_task(self._fill(mailbox, decode_call(data)))
+        while items := await mailbox.take():
+            yield packed_items(items)
+        await job
+
+    async def cancel(self, job: str) -> bool:
+        """Ask a running job to stop; False where it does not run."""
+        return self._fit_host.cancel(job)
+
+    async def alive(self) -> None:
+        """Never returns: whoever waits for it learns that the actor has died as soon as Ray knows, and of what."""
+        await asyncio.Event().wait()
+
+    @property
+    def _fit_host(self) -> Host:
+        assert not isinstance(self._host, ErrorInfo), "whoever asked `ready` knows that there is no host"
+        return self._host
+
+    async def _fill(self, mailbox: Mailbox[bytes], call: Call) -> None:
+        def send(frame: Frame) -> None:
+            mailbox.put(sealed(frame), report=is_report(frame))
+
+        try:
+            mailbox.put(encode(await execute(self._fit_host, call, send)), report=False)
+        finally:
+            mailbox.close()
+
+
+def _no_frames(frame: Frame) -> None:
+    raise TypeError("a kind that takes no context cannot send frames")

@@ -1,0 +1,238 @@
+"""The Ray underneath the pool: embedded here, joined, or one that this process has anyway.
+
+Ray's processes end with the *thread* that started them (Linux's parent-death signal), starting takes seconds, and some
+of its calls block: so a cluster's `start` and `stop` run in a thread of their own that lives from one to the other.
+That thread not being the main one, Ray leaves our signal handlers alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import anyio
+
+from infra.pool import provenance
+from infra.pool.base import ConfigError, Profile
+from infra.pool.ray.address import Address
+
+__all__ = ["BorrowedRay", "Cluster", "EmbeddedRay", "JoinedRay", "in_own_thread", "prepare_environment"]
+
+_log = logging.getLogger("jetray.pool")
+
+OBJECT_STORE_BYTES: Final = 192 * 1024 * 1024
+"""Calls and outcomes are small, and artifacts do not go through Ray."""
+CONFIG_STATUS: Final = 78
+"""The raylet child's exit status for a setting that is wrong, as the launcher's own."""
+RAYLET_STOP_S: Final = 10.0
+STILL_WAITING_S: Final = 10.0
+
+_ENVIRONMENT: Final[Mapping[str, str]] = {
+    # Under `uv run` Ray would start every worker through uv again.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A runtime_env that failed once is refused for so long without another try: ten minutes otherwise.
+    "BAD_RUNTIME_ENV_CACHE_TTL_SECONDS": "30",
+    # Ray turns this on by itself for local clusters alone, and says so each time.
+    "RAY_AUTH_MODE": "token",
+}
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads while it is imported; what an operator has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+class Cluster(Protocol):
+    """A Ray that can be had. `start` and `stop` block, and run in the same thread; `stop` follows whatever `start` did."""
+
+    def start(self) -> None:
+        """Connect this process. Raises `ConfigError`."""
+        ...
+
+    def abort(self) -> None:
+        """From another thread: `start` need not go on waiting."""
+        ...
+
+    def stop(self) -> None:
+        """Disconnect it, and leave nothing behind."""
+        ...
+
+
+@asynccontextmanager
+async def in_own_thread(cluster: Cluster) -> AsyncIterator[None]:
+    """Have the cluster for the length of the block."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
+    try:
+        await asyncio.wrap_future(thread.submit(cluster.start))
+        yield
+    finally:
+        cluster.abort()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wrap_future(thread.submit(cluster.stop))
+        thread.shutdown(wait=False)
+
+
+class BorrowedRay:
+    """The Ray that this process is connected to already; whoever did that ends it."""
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def abort(self) -> None:
+        """Nothing to do."""
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+class EmbeddedRay:
+    """A Ray of our own on this host, with room for `profiles`."""
+
+    def __init__(self, profiles: Iterable[Profile]) -> None:
+        self._profiles = list(profiles)
+        self._directory: Path | None = None
+
+    def start(self) -> None:
+        """Takes seconds."""
+        ray = _imported()
+        self._directory = _short_directory()
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(sum(p.actors * p.cpus for p in self._profiles))),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(self._directory),
+        )
+        self._check_room(ray.cluster_resources())
+
+    def abort(self) -> None:
+        """It takes seconds, but it comes to an end."""
+
+    def stop(self) -> None:
+        """About a quarter of a second."""
+        ray = _imported()
+        if ray.is_initialized():
+            # The autoscaler's monitor does not heed SIGTERM once its cluster is gone: a second of waiting for nothing.
+            ray._private.worker._global_node.kill_monitor(check_alive=False)
+        ray.shutdown(wait_for_processes=True)
+        _remove(self._directory)
+
+    def _check_room(self, resources: Mapping[str, float]) -> None:
+        """CPUs are what we say that there are. Of the rest there is what there is, and Ray would wait for ever."""
+        for setting, resource in (("gpus", "GPU"), ("memory", "memory")):
+            wanted = {p.name: p.actors * getattr(p, setting) for p in self._profiles if getattr(p, setting)}
+            there = resources.get(resource, 0)
+            if sum(wanted.values()) > there:
+                raise ConfigError(
+                    f"profiles {', '.join(wanted)}: their actors want {setting} = {sum(wanted.values()):g} together, and "
+                    f"this host has {there:g}: lower {setting} or actors, or set RAY_ADDRESS to a larger cluster"
+                )
+
+
+class JoinedRay:
+    """A cluster elsewhere, through a raylet of our own without CPUs. Waits for a head that is not there yet."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._aborted = threading.Event()
+        self._directory: Path | None = None
+        self._raylet: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Takes seconds, or as long as the head takes to come up."""
+        ray = _imported()
+        self._directory = _short_directory()
+        with (self._directory / "raylet.log").open("wb") as log:
+            self._raylet = subprocess.Popen(
+                [sys.executable, "-P", "-m", "infra.pool.ray.raylet", str(self._address), str(self._directory)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(provenance.ROOT), *filter(None, sys.path)])},
+                start_new_session=True,
+            )
+        self._await_raylet(self._raylet, self._directory)
+        if not self._aborted.is_set():
+            ray.init(
+                address=str(self._address), log_to_driver=False, configure_logging=False, _temp_dir=str(self._directory)
+            )
+
+    def abort(self) -> None:
+        """Wait no longer for the head."""
+        self._aborted.set()
+
+    def stop(self) -> None:
+        """Leave the cluster, and take our raylet along."""
+        _imported().shutdown()
+        if self._raylet is not None:
+            assert self._raylet.stdin is not None
+            self._raylet.stdin.close()
+            try:
+                self._raylet.wait(RAYLET_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._raylet.kill()
+                self._raylet.wait()
+        _remove(self._directory)
+
+    def _await_raylet(self, raylet: subprocess.Popen[bytes], directory: Path) -> None:
+        said = time.monotonic()
+        while not self._aborted.wait(0.05) and not any(directory.glob("session_*/sockets/raylet*")):
+            if (status := raylet.poll()) is not None:
+                lines = (directory / "raylet.log").read_text(errors="replace").strip().splitlines()
+                if status == CONFIG_STATUS:
+                    raise ConfigError(lines[-1])
+                raise RuntimeError(f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:]))
+            if time.monotonic() - said > STILL_WAITING_S:
+                said = time.monotonic()
+                _log.warning("still waiting for the Ray head at %s", self._address)
+
+
+def _imported() -> Any:
+    prepare_environment()
+    import ray  # noqa: PLC0415 - see the package's docstring
+
+    # It warns that it left our SIGTERM handler alone, which is what we want.
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
+    # What the raylet reports goes to standard output, whatever `log_to_driver` says; but that is not ours to fill.
+    ray._private.worker.print_to_stdstream = _log_report
+    return ray
+
+
+def _log_report(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        _log.warning("ray: %s", line)
+
+
+def _short_directory() -> Path:
+    """A fresh directory in which the path of Ray's sockets stays under the 103 bytes that systems allow."""
+    base = tempfile.gettempdir()
+    if len(base) > 20 and os.access("/tmp", os.W_OK):
+        base = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="jetray-", dir=base))
+
+
+def _remove(directory: Path | None) -> None:
+    """Ray's last processes may still write a line while they end."""
+    for _ in range(100):
+        if directory is None or not directory.exists():
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(0.02)
+    _log.warning("could not remove %s", directory)

@@ -1,0 +1,131 @@
+"""One Ray actor, as a crew keeps it. Imports Ray: import this only once a cluster has been started."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
+from contracts.errors import ErrorInfo
+from infra.pool import provenance
+from infra.pool.actor import ActorLost, lost
+from infra.pool.base import HostSpec, Profile
+from infra.pool.ray.actor import JobActor, Whereabouts, unpacked_items
+from infra.pool.ray.errors import meaning
+
+__all__ = ["RayActor", "options"]
+
+_log = logging.getLogger("jetray.pool")
+
+CONTROL_CALLS = 1000
+"""Room for `cancel` and `alive` beside the jobs."""
+STILL_WAITING_S = 30.0
+GONE_S = 10.0
+"""How long a killed actor's process may take to end before we say so and go on."""
+
+
+def options(profile: Profile, name: str) -> dict[str, Any]:
+    """How the profile's actors are to be made. We retry and restart; Ray does not."""
+    return {
+        "name": name,
+        "num_cpus": profile.cpus,
+        "num_gpus": profile.gpus,
+        "memory": profile.memory or None,
+        "runtime_env": profile.runtime_env or None,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": profile.concurrency + CONTROL_CALLS,
+        "enable_task_events": False,
+    }
+
+
+class RayActor:
+    """A `JobActor` and what we know of it."""
+
+    def __init__(self, name: str, profile: Profile, host: HostSpec) -> None:
+        self._name = name
+        self._profile = profile
+        self._host = host
+        self._handle: Any = None
+        self._where: Whereabouts | None = None
+
+    async def ready(self) -> None:
+        """Create it and wait until its host is built."""
+        # Creating a named actor asks Ray's head, and blocks meanwhile.
+        await anyio.to_thread.run_sync(self._create)
+        self._where = msgspec.msgpack.decode(await self._created(), type=Whereabouts)
+        if self._where.error is not None:
+            raise ActorLost(self._where.error)
+
+    async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
+        """One plain call, or one streaming call."""
+        data = encode(call)
+        if call.streams:
+            return await self._stream(data, send)
+        return _outcome(await _answer(self._handle.run.remote(data)))
+
+    async def cancel(self, job: str) -> bool:
+        """Ask the host."""
+        heard: bool = await _answer(self._handle.cancel.remote(job))
+        return heard
+
+    async def died(self) -> ErrorInfo:
+        """Wait for the call that never returns."""
+        try:
+            await _answer(self._handle.alive.remote())
+        except ActorLost as gone:
+            return gone.error
+        return lost("ProtocolError", f"{self._name} ended a call that never ends")
+
+    async def kill(self) -> None:
+        """`ray.kill`, and then see its process end."""
+        if self._handle is None:
+            return
+        ray.kill(self._handle)
+        if self._where is not None and not await self._gone(self._where):
+            _log.error("the process of %s, %d, is killed and still there after %g s", self._name, self._where.pid, GONE_S)
+
+    def _create(self) -> None:
+        actor_class = ray.remote(JobActor).options(**options(self._profile, self._name))
+        self._handle = actor_class.remote(self._host.factory, self._host.config, provenance.version())
+
+    async def _created(self) -> bytes:
+        ready = asyncio.ensure_future(_answer(self._handle.ready.remote()))
+        try:
+            while not (await asyncio.wait({ready}, timeout=STILL_WAITING_S))[0]:
+                wants = {key: value for key, value in options(self._profile, self._name).items() if value and "num" in key}
+                _log.warning("%s is still waiting for room in the Ray cluster: it wants %s", self._name, wants)
+            return await ready
+        finally:
+            ready.cancel()
+
+    async def _stream(self, data: bytes, send: Callable[[Frame], None]) -> Outcome:
+        items: list[bytes] = []
+        async for reference in self._handle.stream.remote(data):
+            *frames, last = items + unpacked_items(await _answer(reference))
+            items = [last]
+            for frame in frames: ...
+        return _outcome(items[-1])
+
+    async def _gone(self, where: Whereabouts) -> bool:
+        if where.node == ray.get_runtime_context().get_node_id():
+            return await anyio.to_thread.run_sync(_wait_gone, where.pid, GONE_S)
+        there = NodeAffinitySchedulingStrategy(node_id=where.node, soft=False)
+        watch = ray.remote(_wait_gone).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        try:
+            gone: bool = await _answer(watch.remote(where.pid, GONE_S))
+        except ActorLost:
+            # The node itself is gone.
+            return True
+        return gone

@@ -1,0 +1,106 @@
+"""A joined cluster's raylet on this host: `python -P -m infra.pool.ray.raylet HOST:PORT DIRECTORY`.
+
+It has no CPUs: a driver needs a raylet beside it, and the jobs run elsewhere. It is a process of its own so that a head
+that is not one cannot take the gateway down (Ray's client ends its process), and it ends when its standard input does,
+that is, with the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+from infra.pool.base import ConfigError
+from infra.pool.ray.address import Address, parse_address
+from infra.pool.ray.cluster import CONFIG_STATUS, OBJECT_STORE_BYTES, prepare_environment
+
+__all__ = ["check_versions", "main"]
+
+CONNECT_S = 5.0
+QUERY_S = 30.0
+
+
+def main(head: str, directory: str) -> None:
+    """Wait for the head, compare versions, and be a raylet until the gateway is gone."""
+    threading.Thread(target=_end_with_stdin, name="gateway", daemon=True).start()
+    prepare_environment()
+    address = parse_address(head)
+    _await_head(address)
+    try:
+        check_versions(address, _versions(address), {"ray_version": _ray(), "python_version": platform.python_version()})
+    except ConfigError as error:
+        print(error, flush=True)
+        sys.exit(CONFIG_STATUS)
+    from ray.scripts.scripts import start  # noqa: PLC0415 - see the package's docstring
+
+    start.main(
+        [
+            f"--address={address}",
+            "--block",
+            "--num-cpus=0",
+            "--num-gpus=0",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--temp-dir={directory}",
+            "--dashboard-agent-listen-port=0",
+        ]
+    )
+
+
+def check_versions(address: Address, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raise `ConfigError` where the cluster's Ray or Python differs. Ray must match exactly, Python to the patch."""
+    level = os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "patch")
+    parts = 2 if level == "minor" else 3
+    if theirs["ray_version"] == ours["ray_version"] and _parts(theirs, parts) == _parts(ours, parts):
+        return
+    relaxed = "" if parts == 2 else " (RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor lets Python's patch version differ)"
+    raise ConfigError(
+        f"the Ray cluster at {address} runs Ray {theirs['ray_version']} on Python {theirs['python_version']}, and this "
+        f"gateway Ray {ours['ray_version']} on Python {ours['python_version']}: they must be the same{relaxed}"
+    )
+
+
+def _parts(versions: Mapping[str, str], count: int) -> list[str]:
+    return versions["python_version"].split(".")[:count]
+
+
+def _ray() -> str:
+    import ray  # noqa: PLC0415 - see the package's docstring
+
+    return ray.__version__
+
+
+def _await_head(address: Address) -> None:
+    while True:
+        try:
+            socket.create_connection((address.host.strip("[]"), address.port), CONNECT_S).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+
+
+def _versions(address: Address) -> Mapping[str, str]:
+    from ray._common.usage import usage_constants  # noqa: PLC0415
+    from ray._private import ray_constants  # noqa: PLC0415
+    from ray._raylet import GcsClient  # noqa: PLC0415
+
+    client = GcsClient(address=str(address))
+    data = client.internal_kv_get(
+        usage_constants.CLUSTER_METADATA_KEY, namespace=ray_constants.KV_NAMESPACE_CLUSTER, timeout=QUERY_S
+    )
+    return json.loads(data)
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
