@@ -14,10 +14,11 @@ General layout:
     dlq         the headers of a dead letter
     codec       bytes to values and back, bounded in depth
     inbound     the three forms of a message in, and the job id
+    calls       what crosses between a gateway and the place where a job runs
     plan, deliberation
                 inputs and results of the kinds that ship
     catalogue   KV `kinds`: what may be sent to a kind
-    asyncapi    the whole as an AsyncAPI 3.0 document
+    asyncapi    the whole as an AsyncAPI 3.0 document, with its messages and schemas in modules of their own
 
 Nothing here imports anything of ours outside this package, and nothing here does I/O.
 """

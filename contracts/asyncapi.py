@@ -55,7 +55,7 @@ _PARAMETERS: Final = {
 
 def document(kinds: Sequence[KindInfo], *, version: str, server: str = "nats://127.0.0.1:4222") -> Json:
     """The document for `kinds`, as Jetray `version` serves them on `server`, a URL; its credentials are left out."""
-    schemas = Schemas()
+    schemas = Schemas(asyncapi_messages.HEADER_SCHEMAS)
     document = _Document()
     document.messages.update(asyncapi_messages.shared())
     for kind in sorted(kinds, key=lambda kind: kind.name):
@@ -83,7 +83,7 @@ def document(kinds: Sequence[KindInfo], *, version: str, server: str = "nats://1
         "components": {
             "messages": dict(sorted(document.messages.items())),
             "parameters": dict(sorted(document.parameters.items())),
-            "schemas": {**schemas.components(), **asyncapi_messages.HEADER_SCHEMAS},
+            "schemas": schemas.components(),
         },
     }
 

@@ -43,11 +43,12 @@ def with_more_fields(schema: Mapping[str, Any]) -> Schema:
 
 
 class Schemas:
-    """Component schemas by name: the wire's own from the start, and each kind's as they are added."""
+    """Component schemas by name: the wire's own and those `given` from the start, each kind's as they are added."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[str, Schema]) -> None:
         _, found = msgspec.json.schema_components(_OF_THE_WIRE, ref_template="#/$defs/{name}")
         self._schemas: dict[str, Schema] = {name: _draft_7(schema, ref) for name, schema in found.items()}
+        self._schemas.update(given)
 
     def add(self, name: str, schema: Mapping[str, Any]) -> Schema:
         """Add a self-contained schema, with its `$defs` beside it, and return a reference to it.

@@ -107,10 +107,12 @@ def decode(value: bytes) -> KindInfo:
 
 def _schema(kind: str, what: str, of: Any) -> dict[str, Any]:
     try:
-        return msgspec.json.schema(of)
+        # Through JSON: a default may be a tuple.
+        schema: dict[str, Any] = msgspec.json.decode(_encoder.encode(msgspec.json.schema(of)))
     except TypeError as error:
         first = str(error).splitlines()[0]
         raise NoSchema(f"kind {kind}: its {what} type has no JSON Schema: {first}") from error
+    return schema
 
 
 def _sample_input(schema: Mapping[str, Any], of: Any) -> str | None:

@@ -59,11 +59,12 @@ class RunningCall:
     def __repr__(self) -> str:
         return f"RunningCall({self.call.job} on {self._berth.name}, {'ended' if self._outcome else 'running'})"
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        """What the job says while it runs; ends with it. Of reports not yet read, the last one counts."""
-        while frames := await self._mailbox.take():
-            for frame in frames:
-                yield frame
+    def frames(self) -> AsyncIterator[Frame]:
+        """What the job says while it runs; ends with it. Of reports not yet read, the last one counts.
+
+        No generator: whoever stops reading half-way leaves nothing to be closed.
+        """
+        return _Reader(self._mailbox)
 
     async def outcome(self) -> Outcome:
         """How it ended."""
@@ -103,3 +104,19 @@ class RunningCall:
                 await anyio.sleep(ASK_AGAIN_S)
         except ActorLost as gone:
             self._berth.condemn(gone.error)
+
+
+class _Reader:
+    """Reads a mailbox frame by frame."""
+
+    def __init__(self, mailbox: Mailbox[Frame]) -> None:
+        self._mailbox = mailbox
+
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Frame:
+        frame = await self._mailbox.next()
+        if frame is None:
+            raise StopAsyncIteration
+        return frame

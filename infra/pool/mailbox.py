@@ -37,9 +37,17 @@ class Mailbox(Generic[T]):
 
     async def take(self) -> list[T]:
         """All that is there, once there is anything; empty once it is closed and read to its end."""
-        if not self._items and not self._closed:
-            self._news = anyio.Event()
-            await self._news.wait()
+        await self._something()
         taken = [item for item, _ in self._items]
         self._items.clear()
         return taken
+
+    async def next(self) -> T | None:
+        """The oldest item, once there is one; None once it is closed and read to its end."""
+        await self._something()
+        return self._items.popleft()[0] if self._items else None
+
+    async def _something(self) -> None:
+        if not self._items and not self._closed:
+            self._news = anyio.Event()
+            await self._news.wait()

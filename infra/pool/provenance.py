@@ -43,7 +43,9 @@ def _check_place(name: str) -> None:
     except ValueError:  # a module in `sys.modules` that was made by hand has no spec
         spec = None
     if spec is None or spec.origin is None:
-        raise ConfigError(f"package {name} is not jetray's: Python finds none, or a folder without code; ours is {ours}")
+        raise ConfigError(
+            f"package {name} is not jetray's: Python finds none, or a folder without code; ours is {ours}"
+        )
     if Path(spec.origin).resolve() != ours:
         raise ConfigError(
             f"package {name} is not jetray's: Python finds {spec.origin} before {ours}; "

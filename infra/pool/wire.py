@@ -10,7 +10,19 @@ from msgspec import Struct
 
 from contracts.errors import ErrorInfo
 
-__all__ = ["LENGTH", "Begin", "Cancel", "Ended", "Hello", "Ready", "Refused", "Said", "decode_down", "decode_up", "packed"]
+__all__ = [
+    "LENGTH",
+    "Begin",
+    "Cancel",
+    "Ended",
+    "Hello",
+    "Ready",
+    "Refused",
+    "Said",
+    "decode_down",
+    "decode_up",
+    "packed",
+]
 
 LENGTH: Final = struct.Struct("!I")
 """How long a message is, before each."""

@@ -15,7 +15,14 @@ __all__ = ["DELIBERATION", "ODD", "PLAN", "SHIPPED", "kind"]
 
 def kind(name: str, input_type: Any, result_type: Any = None, **changes: Any) -> KindInfo:
     """A kind that has nothing remarkable but its types and `changes`."""
-    given = {"version": "1", "id_field": None, "routes": [], "profile": "default", "deadline_s": 600, "max_attempts": 3}
+    given: dict[str, Any] = {
+        "version": "1",
+        "id_field": None,
+        "routes": [],
+        "profile": "default",
+        "deadline_s": 600,
+        "max_attempts": 3,
+    }
     return describe(**{"name": name, "input_type": input_type, "result_type": result_type, **given, **changes})
 
 

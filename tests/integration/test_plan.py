@@ -99,16 +99,17 @@ async def test_twenty_at_once_are_one_plan(jetray: Stack) -> None:
 @pytest.mark.parametrize("ray", ["none", pytest.param("local", marks=pytest.mark.ray)])
 async def test_a_gateway_killed_in_mid_council_loses_nothing(jetray: Stack, tmp_path: Path, ray: str) -> None:
     (tmp_path / "jetray.toml").write_text(SLOW_COUNCILS)
-    first = await jetray.gateway("gw-1", ray=ray, JETRAY_GATEWAY_ACK_WAIT_S="3")
+    first = await jetray.gateway("gw-1", ray=ray, JETRAY_GATEWAY_ACK_WAIT_S="6")
     await jetray.publish(APPROVED, PLAN % ("P1", EARLY))
     await jetray.seen("deliberation", "P1-DEV", "progress")
     first.kill()
     await first.wait()
-    await jetray.gateway("gw-2", ray=ray, JETRAY_GATEWAY_ACK_WAIT_S="3")
+    await jetray.gateway("gw-2", ray=ray, JETRAY_GATEWAY_ACK_WAIT_S="6")
     assert isinstance(await jetray.end("plan", "P1", within_s=90), Completed)
     found = await logs(jetray.bus)
     assert violations(found) == []
-    assert found["plan", "P1"][-1].attempt == 2
+    assert found["plan", "P1"][-1].attempt >= 2
+    assert found["plan", "P1"][-1].gateway == "gw-2"
     assert all(isinstance(found["deliberation", job][-1], Completed) for job in ("P1-DEV", "P1-QA"))
 
 

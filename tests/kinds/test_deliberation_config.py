@@ -71,6 +71,8 @@ def test_overrides_have_every_field_of_a_council():
         ({"councils": {"DEV": {"round": 1}}}, "unknown field `round`"),
         ({"providers": {"openai": {"base_url": "ftp://x"}}}, "$.providers.openai.base_url"),
         ({"providers": {"openai": {"base_url": "http://me:secret@host/v1"}}}, "$.providers.openai.base_url"),
+        ({"providers": {"openai": {"base_url": "http://[::1/v1"}}}, "base_url has no host, or a port that is none"),
+        ({"providers": {"openai": {"base_url": "http://host:99999/v1"}}}, "base_url has no host, or a port"),
         ({"providers": {"openai": {"temperature": 3}}}, "$.providers.openai.temperature"),
         ({"providers": {"openai": {"timeout_s": 0}}}, "$.providers.openai.timeout_s"),
         ({"providers": {"openai": {"max_retries": 11}}}, "$.providers.openai.max_retries"),

@@ -178,6 +178,20 @@ async def test_what_a_critic_said_before_it_failed_still_counts():
     assert [one.agent_id for one in verdict.ranking[1].critiques] == ["a"]
 
 
+async def test_a_critique_is_answered_once():
+    async def answer(ask: Ask) -> str:
+        if isinstance(ask, Criticise) and ask.seat.agent_id == "a" and ask.proposal.endswith("1"):
+            raise Unreachable("gone")
+        return f"{type(ask).__name__} by {ask.seat.agent_id}{'' if isinstance(ask, Propose) else '1'}"
+
+    model = ScriptedModel(answer)
+    council, heard = council_of(model, rounds=2)
+    await council.deliberate()
+    assert heard.of("failed").keys() == {"a"}
+    assert sum(isinstance(ask, Revise) and ask.seat.agent_id == "b" for ask in model.asked) == 1
+    assert (heard.of("completed")["b"].round, heard.of("completed")["c"].round) == (1, 2)
+
+
 async def test_a_round_needs_two_that_stand():
     model = ScriptedModel(failing((Criticise, "a"), (Criticise, "b")))
     council, heard = council_of(model, rounds=3, quorum=1)

@@ -17,6 +17,11 @@ from workers.kinds.registry import load
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
 def test_it_is_an_async_kind_with_settings():
     kind = load([])["deliberation"]
     assert (kind.is_async, kind.takes_context, kind.exclusive, kind.id_field) == (True, True, False, "task_id")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,12 @@ from workers.kinds.deliberation.providers.offline import LABEL, OfflineModel
 from workers.kinds.deliberation.terms import Seat, Task
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
 
 TASK = Task(
     description="Serve the product catalogue from a cache, invalidate it on price changes, keep latency low",

@@ -241,21 +241,26 @@ async def test_what_a_model_thinks_is_not_its_proposal(endpoint: Endpoint):
 # --- time
 
 
+# Only slow agents, so that no busy machine makes a good one late.
 async def test_one_request_has_a_limit(endpoint: Endpoint):
-    outcome, _ = await run(endpoint, {"timeout_s": 0.3, "max_retries": 0}, agents=agents("good", "slow", "good"))
-    (failed,) = result_of(outcome).failed_agents
-    assert (failed.agent_id, failed.error.reason, failed.error.type) == ("a2", "dependency", "Unreachable")
-    assert failed.error.message == (
-        f"127.0.0.1:{endpoint.port} did not answer within 0.3 s (setting providers.openai.timeout_s)"
+    outcome, heard = await run(endpoint, {"timeout_s": 0.2, "max_retries": 0}, agents=agents("slow"))
+    assert error_of(outcome).reason == "quorum"
+    error = heard.of("failed")["a1"].error
+    assert error is not None
+    assert (error.reason, error.type, error.retryable) == ("dependency", "Unreachable", True)
+    assert error.message == (
+        f"127.0.0.1:{endpoint.port} did not answer within 0.2 s (setting providers.openai.timeout_s)"
     )
 
 
 async def test_one_call_has_a_limit_with_all_its_retries(endpoint: Endpoint):
-    config = settings(endpoint, max_retries=10)
-    config["council"]["call_timeout_s"] = 0.3
-    outcome, _ = await deliberate(deliberation_host(config), agents=agents("good", "slow", "good"))
-    (failed,) = result_of(outcome).failed_agents
-    assert (failed.agent_id, failed.error.reason, failed.error.type) == ("a2", "deadline", "Overdue")
+    config = settings(endpoint, timeout_s=0.2, max_retries=10)
+    config["council"]["call_timeout_s"] = 0.5
+    outcome, heard = await deliberate(deliberation_host(config), agents=agents("slow"))
+    assert error_of(outcome).reason == "quorum"
+    error = heard.of("failed")["a1"].error
+    assert error is not None
+    assert (error.reason, error.type) == ("deadline", "Overdue")
 
 
 async def test_the_whole_has_a_limit(endpoint: Endpoint):
@@ -299,6 +304,16 @@ async def test_the_public_endpoint_needs_a_key(endpoint: Endpoint):
     assert (error.reason, error.type, error.retryable) == ("config", "Misconfigured", False)
     assert error.message.startswith("environment variable NO_SUCH_KEY is not set where jobs run")
     assert heard.frames == []
+
+
+@pytest.mark.parametrize("key", ["sk-secret sk-secret", "sk-secret\nx", "sk-secret-é"])
+async def test_a_key_that_is_none_is_not_shown(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, key: str):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    outcome, _ = await run(endpoint)
+    error = error_of(outcome)
+    assert (error.reason, error.type) == ("config", "Misconfigured")
+    assert "OPENAI_API_KEY" in error.message
+    assert "secret" not in error.message
 
 
 async def test_without_the_library_it_says_what_to_install(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch):

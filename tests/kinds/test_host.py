@@ -24,6 +24,11 @@ from workers.kinds.registry import Kind, KindError
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
 class Out(Struct, frozen=True):
     score: float
     label: str = "x"

@@ -22,20 +22,29 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 __all__ = ["main"]
+
+OURS: Final = Path(__file__).resolve().parents[2]
+_CONFIG: Final = 78
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (the process's own unless given) and return its exit status."""
+    foreign = _shadowed(Path.cwd())
+    if foreign is not None:
+        print(f"jetray: {foreign} would stand in for Jetray's own: rename it, or start elsewhere", file=sys.stderr)
+        return _CONFIG
     # As `python -m` does: modules of kinds that stand in this directory can be imported, here and in actors alike.
-    if os.getcwd() not in sys.path and "" not in sys.path:
+    if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())
-    from workers.launcher import exits  # noqa: PLC0415 - what is below it may need the path above
-    from workers.launcher.cli import app  # noqa: PLC0415
+    from workers.launcher import exits
+    from workers.launcher.cli import app
 
     try:
-        return app(sys.argv[1:] if arguments is None else arguments, result_action="return_value") or exits.OK
+        return int(app(sys.argv[1:] if arguments is None else arguments, result_action="return_value") or exits.OK)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except Exception as error:
@@ -44,3 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"jetray: {ending.line}", file=sys.stderr)
         return ending.status
+
+
+def _shadowed(directory: Path) -> Path | None:
+    """A package in `directory` that our children, which look there first, would take for one of ours."""
+    if directory.resolve() == OURS:
+        return None
+    candidates = (directory / name for package in ("contracts", "infra", "workers") for name in _spellings(package))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _spellings(package: str) -> tuple[str, str]:
+    return f"{package}/__init__.py", f"{package}.py"

@@ -35,13 +35,13 @@ class Ending:
 def of(error: BaseException) -> Ending | None:
     """How to end with `error`, or with what a task group wrapped in it; None for what nobody expected."""
     # Imported late: a command that succeeds needs none of them.
-    from infra.bus.base import BusError  # noqa: PLC0415
-    from infra.bus.embedded import ServerMissing  # noqa: PLC0415
-    from infra.bus.topology import Foreign  # noqa: PLC0415
-    from infra.pool.base import ConfigError  # noqa: PLC0415
-    from workers.kinds.registry import KindError  # noqa: PLC0415
-    from workers.settings_file import masked_text  # noqa: PLC0415
-    from workers.settings_source import BadSettings  # noqa: PLC0415
+    from infra.bus.base import BusError
+    from infra.bus.embedded import ServerMissing
+    from infra.bus.topology import Foreign
+    from infra.pool.base import ConfigError
+    from workers.kinds.registry import KindError
+    from workers.settings_file import masked_text
+    from workers.settings_source import BadSettings
 
     configuration = (BadSettings, ConfigError, Foreign, KindError, Misconfigured, ServerMissing)
     leaves = list(_leaves(error))

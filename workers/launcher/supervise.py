@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -40,7 +39,7 @@ class Pauses:
 
     def after(self, deaths: int) -> float:
         """The pause after so many deaths in a row, from 1."""
-        return min(self.cap_s, self.first_s * 2 ** min(deaths - 1, 16))
+        return min(self.cap_s, self.first_s * 2.0 ** min(deaths - 1, 16))
 
 
 @asynccontextmanager
@@ -97,7 +96,9 @@ class Signals:
 
     async def watch(self) -> None:
         """Set `stop` on the first signal, `hurry` on the next."""
-        with anyio.open_signal_receiver(*SIGNALS) as signals:
+        # What was ignored from the start stays so: `nohup`, and a script's background jobs, ask for it.
+        heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(*heard) as signals:
             async for _ in signals:
                 (self.hurry if self.stop.is_set() else self.stop).set()
 

@@ -18,9 +18,8 @@ import msgspec
 from contracts.fleet import Versions
 from contracts.subjects import ARTIFACTS
 from infra.bus.nats import NatsBus, connect
-from infra.bus.topology import Foreign
 from infra.pool import provenance
-from infra.pool.base import ConfigError, HostSpec, Pool, Profile
+from infra.pool.base import HostSpec, Pool, Profile
 from infra.store.objects import ObjectStore
 from workers.kinds.host import HostConfig
 from workers.kinds.registry import Kind, load
@@ -32,6 +31,7 @@ __all__ = ["READY_FD", "serve"]
 
 log = logging.getLogger("jetray.gateway")
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 READY_FD: Final = "JETRAY_READY_FD"
 """Environment: a file descriptor that wants one line `serving` once messages are pulled."""
 
@@ -60,20 +60,23 @@ async def serve(settings: Settings) -> None:
             nonce=secrets.token_hex(8),
             jitter=random.random,
         )
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_heed_signals, gateway, group.cancel_scope)
-                await gateway.run(_say_serving)
-                group.cancel_scope.cancel()
-        except BaseExceptionGroup as several:
-            refusal = several.subgroup((ConfigError, Foreign))
-            if refusal is None:
-                raise
-            raise _leaf(refusal) from None
+        async with anyio.create_task_group() as group:
+            group.start_soon(_heed_signals, gateway, pool, list(settings.profiles), group.cancel_scope)
+            await gateway.run(_say_serving)
+            group.cancel_scope.cancel()
 
 
-async def _heed_signals(gateway: Gateway, everything: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _heed_signals(gateway: Gateway, pool: Pool, profiles: list[str], everything: anyio.CancelScope) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_heed, gateway, everything)
+        await pool.wait_free(profiles[0], exclusive=False)
+        group.cancel_scope.cancel()
+    # Ray's own handler, which prints a stack, was put over ours when Ray started.
+    await _heed(gateway, everything)
+
+
+async def _heed(gateway: Gateway, everything: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(*SIGNALS) as signals:
         async for number in signals:
             name = signal.Signals(number).name
             if gateway.draining:
@@ -110,9 +113,10 @@ def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
         from infra.pool.process import ProcessPool
 
         return ProcessPool(profiles, host, gateway=settings.gateway.name)
-    from infra.pool.ray import RayPool
+    from infra.pool.ray.address import parse_address
+    from infra.pool.ray.pool import RayPool
 
-    return RayPool(profiles, host, gateway=settings.gateway.name, address=settings.ray.address)
+    return RayPool(profiles, host, gateway=settings.gateway.name, address=parse_address(settings.ray.address))
 
 
 def _check(settings: Settings, kinds: Mapping[str, Kind]) -> None:
@@ -139,7 +143,3 @@ def _versions(settings: Settings, bus: NatsBus) -> Versions:
         jetray=provenance.version(), python=platform.python_version(), ray=ray, nats_server=bus.server_version
     )
 
-
-def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -60,6 +60,7 @@ class Gateway:
         versions: Versions,
         nonce: str,
         jitter: Callable[[], float],
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._drained = anyio.Event()
         self._why = ""
@@ -75,7 +76,8 @@ class Gateway:
             batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
             journal=Journal(bus, nonce=nonce, source=name),
             intake=Intake(
-                Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth), Quarantine()
+                Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth),
+                quarantine or Quarantine(),
             ),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
             settle=Settle(bus, store),

@@ -9,9 +9,13 @@ from infra.pool.base import ConfigError
 
 __all__ = ["Address", "parse_address"]
 
-_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
+_HOST_AND_PORT = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})"
+)
 
-_CHOICES = "say local (or nothing) for a Ray of its own, HOST:PORT for a cluster's head, as in head:6379, or none for no Ray"
+_CHOICES = (
+    "say local (or nothing) for a Ray of its own, HOST:PORT for a cluster's head, as in head:6379, or none for no Ray"
+)
 
 
 @dataclass(frozen=True, slots=True)

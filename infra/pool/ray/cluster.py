@@ -198,7 +198,9 @@ class JoinedRay:
                 lines = (directory / "raylet.log").read_text(errors="replace").strip().splitlines()
                 if status == CONFIG_STATUS:
                     raise ConfigError(lines[-1])
-                raise RuntimeError(f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:]))
+                raise RuntimeError(
+                    f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:])
+                )
             if time.monotonic() - said > STILL_WAITING_S:
                 said = time.monotonic()
                 _log.warning("still waiting for the Ray head at %s", self._address)

@@ -73,7 +73,10 @@ class RayActor:
         data = encode(call)
         if call.streams:
             return await self._stream(data, send)
-        return _outcome(await _answer(self._handle.run.remote(data)))
+        outcome = decode_reply(await _answer(self._handle.run.remote(data)))
+        if isinstance(outcome, (Reported, Emitted)):
+            raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with a frame"))
+        return outcome
 
     async def cancel(self, job: str) -> bool:
         """Ask the host."""
@@ -94,7 +97,9 @@ class RayActor:
             return
         ray.kill(self._handle)
         if self._where is not None and not await self._gone(self._where):
-            _log.error("the process of %s, %d, is killed and still there after %g s", self._name, self._where.pid, GONE_S)
+            _log.error(
+                "the process of %s, %d, is killed and still there after %g s", self._name, self._where.pid, GONE_S
+            )
 
     def _create(self) -> None:
         actor_class = ray.remote(JobActor).options(**options(self._profile, self._name))
@@ -104,19 +109,28 @@ class RayActor:
         ready = asyncio.ensure_future(_answer(self._handle.ready.remote()))
         try:
             while not (await asyncio.wait({ready}, timeout=STILL_WAITING_S))[0]:
-                wants = {key: value for key, value in options(self._profile, self._name).items() if value and "num" in key}
+                wants = {
+                    key: value for key, value in options(self._profile, self._name).items() if value and "num" in key
+                }
                 _log.warning("%s is still waiting for room in the Ray cluster: it wants %s", self._name, wants)
             return await ready
         finally:
             ready.cancel()
 
     async def _stream(self, data: bytes, send: Callable[[Frame], None]) -> Outcome:
-        items: list[bytes] = []
-        async for reference in self._handle.stream.remote(data):
-            *frames, last = items + unpacked_items(await _answer(reference))
-            items = [last]
-            for frame in frames: ...
-        return _outcome(items[-1])
+        outcome: Outcome | None = None
+        try:
+            async for reference in self._handle.stream.remote(data):
+                for reply in map(decode_reply, unpacked_items(await reference)):
+                    if isinstance(reply, (Reported, Emitted)):
+                        send(reply)
+                    else:
+                        outcome = reply
+        except RayError as error:
+            raise ActorLost(meaning(error)) from error
+        if outcome is None:
+            raise ActorLost(lost("ProtocolError", f"{self._name} ended a call without an outcome"))
+        return outcome
 
     async def _gone(self, where: Whereabouts) -> bool:
         if where.node == ray.get_runtime_context().get_node_id():
@@ -129,3 +143,23 @@ class RayActor:
             # The node itself is gone.
             return True
         return gone
+
+
+async def _answer(reference: Any) -> Any:
+    """What an actor's method returned. Cancelling this does not cancel that."""
+    try:
+        return await reference
+    except RayError as error:
+        raise ActorLost(meaning(error)) from error
+
+
+def _wait_gone(pid: int, timeout_s: float) -> bool:
+    """Whether a process of this host has ended in time."""
+    ends = time.monotonic() + timeout_s
+    while time.monotonic() < ends:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.005)
+    return False

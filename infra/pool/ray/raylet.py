@@ -34,7 +34,9 @@ def main(head: str, directory: str) -> None:
     address = parse_address(head)
     _await_head(address)
     try:
-        check_versions(address, _versions(address), {"ray_version": _ray(), "python_version": platform.python_version()})
+        check_versions(
+            address, _versions(address), {"ray_version": _ray(), "python_version": platform.python_version()}
+        )
     except ConfigError as error:
         print(error, flush=True)
         sys.exit(CONFIG_STATUS)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 
 from contracts.calls import Call, Emitted, Frame, Raised, Reported, Returned
@@ -104,6 +106,13 @@ class TestHost:
         self._stops[call.job] = lambda: None
         send(Reported(step="persisting", done=os.getpid()))
         await anyio.sleep_forever()
+        raise AssertionError
+
+    async def _blocks(self, call: Call, send: Send) -> Returned:
+        """Async by name, and then sleeps on its loop."""
+        send(Reported(step="blocking", done=os.getpid()))
+        await anyio.sleep(0.05)  # until that is out
+        time.sleep(3600)  # noqa: ASYNC251
         raise AssertionError
 
     async def _dies(self, call: Call, send: Send) -> Returned:

@@ -1,4 +1,4 @@
-"""The three pools, each in its world: how to make one there, and how to let one of its actors die."""
+"""The three pools, each in its world, and what tests do with any of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 import anyio
 
 from contracts.calls import Call, Outcome, Reported
-from infra.pool.base import ConfigError, Execution, HostSpec, Pool, PoolEvent, Profile
+from infra.pool.base import Execution, HostSpec, Pool, PoolEvent, Profile
+from infra.pool.memory import MemoryPool
 from tests.conformance.pool import hosts
+
+CONFIG = b"configured"
 
 
 @dataclass
 class World:
-    """A pool under test."""
+    """Where a pool is tested."""
 
     make: Callable[[list[Profile], HostSpec], Pool]
-    concurrent: bool = True
-    """Whether a profile's size and concurrency mean something; the process pool runs one job at a time."""
+    one_at_a_time: bool = False
+    """The process pool runs one job at a time, whatever the profile says."""
     separate: bool = True
-    """Whether actors are processes of their own."""
+    """Actors are processes of their own."""
     events: list[PoolEvent] = field(default_factory=list)
     told: anyio.Event = field(default_factory=anyio.Event)
 
@@ -32,12 +35,15 @@ class World:
         self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY
     ) -> AsyncIterator[Pool]:
         """A pool of one profile `default`, served until the block ends."""
-        profile = Profile(name="default", actors=actors, concurrency=concurrency, cpus=0.1)
-        pool = self.make([profile], HostSpec(factory=factory, config=b"configured"))
+        pool = self.unserved(actors=actors, concurrency=concurrency, factory=factory)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool.serve, self.listen)
             yield pool
             tasks.cancel_scope.cancel()
+
+    def unserved(self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY) -> Pool:
+        profile = Profile(name="default", actors=actors, concurrency=concurrency, cpus=0.1)
+        return self.make([profile], HostSpec(factory=factory, config=CONFIG))
 
     def listen(self, event: PoolEvent) -> None:
         self.events.append(event)
@@ -45,7 +51,59 @@ class World:
         self.told = anyio.Event()
 
     async def heard(self, what: str, *, times: int = 1) -> list[PoolEvent]:
-        """The first so many events `what`, once there are."""
-        while len(found := [event for event in self.events if event.what == what]) < times:
+        """The first so many events `what`, once there are as many."""
+        while len(found := self.of(what)) < times:
             await self.told.wait()
         return found[:times]
+
+    def of(self, what: str) -> list[PoolEvent]:
+        return [event for event in self.events if event.what == what]
+
+    def slay(self, pool: Pool, actor: str, pid: int) -> None:
+        """Let an actor die of something outside."""
+        if isinstance(pool, MemoryPool):
+            pool.kill(actor)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
+def call(kind: str, input: bytes = b"null", *, job: str = "J1", streams: bool = False, exclusive: bool = False) -> Call:
+    return Call(
+        kind=kind,
+        job_id=job,
+        run=1,
+        attempt=1,
+        input=input,
+        deadline=4e9,
+        timeout_s=3600.0,
+        exclusive=exclusive,
+        streams=streams,
+    )
+
+
+async def begin(pool: Pool, called: Call) -> Execution:
+    """Start a call once there is a slot for it."""
+    reservation = await pool.reserve("default", exclusive=called.exclusive)
+    return reservation.start(called)
+
+
+async def finish(pool: Pool, called: Call) -> Outcome:
+    """Run a call to its end."""
+    return await (await begin(pool, called)).outcome()
+
+
+async def underway(execution: Execution) -> int:
+    """Return once the job says so: its process."""
+    async for frame in execution.frames():
+        assert isinstance(frame, Reported)
+        assert frame.done is not None
+        return frame.done
+    raise AssertionError(f"ended without a word: {await execution.outcome()}")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -57,7 +58,7 @@ CallTimeout = Annotated[
 ]
 AnswerBytes = Annotated[
     int,
-    Meta(ge=1024, le=524288, description="An answer over so many bytes is no answer: it would not fit on the bus."),
+    Meta(ge=1024, le=262144, description="An answer over so many bytes is no answer: it would not fit on the bus."),
 ]
 
 
@@ -146,6 +147,15 @@ class OpenAISettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     extra_body: Annotated[
         dict[str, Any], Meta(description="More fields for each request's body, as `max_completion_tokens`.")
     ] = {}
+
+    def __post_init__(self) -> None:
+        try:
+            # The pattern lets a port through that is none, and half an IPv6 address.
+            found = urlsplit(self.base_url).hostname and urlsplit(self.base_url).port != 0
+        except ValueError:
+            found = False
+        if not found:
+            raise ValueError("base_url has no host, or a port that is none")
 
 
 class OfflineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ _PUBLIC: Final = "api.openai.com"
 _CLOSE_S: Final = 2.0
 _DEPTH: Final = 32
 _SHOWN_BYTES: Final = 300
+_HEADER_VALUE: Final = re.compile(r"[!-~]+")
 _THINKING: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
@@ -185,6 +186,9 @@ def _key(settings: OpenAISettings) -> str:
             f"environment variable {settings.api_key_env} is not set where jobs run, and {_PUBLIC} needs a key "
             "(setting providers.openai.api_key_env names the variable)"
         )
+    if key and not _HEADER_VALUE.fullmatch(key):
+        # Further on, the library's own error would show the key.
+        raise Misconfigured(f"environment variable {settings.api_key_env} holds what no key holds: a space, for one")
     return key
 
 

@@ -10,7 +10,7 @@ import pytest
 from contracts.headers import EXPECTED_FILTER, EXPECTED_SEQUENCE, MSG_ID
 from infra.bus.base import NoSuchSubject, PubAck, Refused, StreamFull, TooLarge, WrongSequence
 from infra.bus.topology import StreamSpec
-from tests.conformance.world import World, bodies, eventually
+from tests.conformance.bus.world import World, bodies, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 
 from infra.bus.base import Refused, Stored
 from infra.bus.topology import BucketSpec, StreamSpec
-from tests.conformance.world import World, eventually
+from tests.conformance.bus.world import World, eventually
 
 pytestmark = pytest.mark.anyio
 

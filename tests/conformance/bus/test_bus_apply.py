@@ -6,7 +6,7 @@ import pytest
 
 from infra.bus.base import NoSuchSubject, Refused
 from infra.bus.topology import BucketSpec, ConsumerSpec, Foreign, Republish, RouteSpec, StreamSpec
-from tests.conformance.world import World, bodies, take
+from tests.conformance.bus.world import World, bodies, take
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import pytest
 
 from infra.bus.base import Delivery, Refused
 from infra.bus.topology import ConsumerSpec, StreamSpec
-from tests.conformance.world import World, bodies, take
+from tests.conformance.bus.world import World, bodies, take
 
 pytestmark = pytest.mark.anyio
 

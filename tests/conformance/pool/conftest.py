@@ -1,0 +1,33 @@
+"""Each test here runs once for every pool."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from infra.pool.memory import MemoryPool
+from infra.pool.process import ProcessPool
+from infra.pool.ray.cluster import BorrowedRay
+from infra.pool.ray.pool import RayPool
+from tests.conformance.pool.worlds import World
+
+
+@pytest.fixture(params=["memory", "memory on trio", "process", pytest.param("ray", marks=pytest.mark.ray)])
+def setting(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def anyio_backend(setting: str) -> str:
+    return "trio" if setting.endswith("trio") else "asyncio"
+
+
+@pytest.fixture
+def world(setting: str, request: pytest.FixtureRequest) -> World:
+    if setting == "process":
+        return World(partial(ProcessPool, gateway="gw-1"), one_at_a_time=True)
+    if setting == "ray":
+        request.getfixturevalue("ray_session")
+        return World(partial(RayPool, gateway="gw-1", cluster=BorrowedRay()))
+    return World(partial(MemoryPool, gateway="gw-1"), separate=False)

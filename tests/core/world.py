@@ -1,0 +1,398 @@
+"""A small world for one job: its log, its messages, two gateways that die, and an operator.
+
+The log takes an event only after the sequence that its writer names. A message is handed out, given back, deleted by
+an acknowledgement, also by a stale one, as on NATS. Each command of a job is one step, and an append two: between the
+server's write and its answer anything may happen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from contracts.errors import ErrorInfo
+from contracts.events import (
+    Cancelled,
+    Completed,
+    DeliveryRef,
+    Event,
+    Failed,
+    Progress,
+    Requeued,
+    Retrying,
+    Spent,
+    Started,
+    is_terminal,
+)
+from contracts.joins import Notice
+from tests.core.helpers import after, cancelled, error, event, requeued
+from workers.core import job as core
+from workers.core.job import Job, Phase
+from workers.core.lifecycle import decide
+from workers.core.log import EMPTY, LogView, Ticket
+from workers.core.retry import RetryPolicy
+
+POLICY: Final = RetryPolicy(max_attempts=2, max_lost=1)
+LIMIT_S: Final = 100.0
+OUTCOMES: Final = {core.Completed: "completed"} if hasattr(core, "Completed") else {}
+
+
+@dataclass(eq=False)
+class Message:
+    """A message about the job."""
+
+    sequence: int
+    input_sha256: str
+    parent: str | None = None
+    index: int = 0
+    run: int | None = None
+    error: ErrorInfo | None = None
+    stream: str = "JOBS"
+    deliveries: int = 0
+    holder: Worker | None = None
+    settled: bool = False
+
+    @property
+    def origin(self) -> str:
+        return f"{self.stream}:{self.sequence}"
+
+
+@dataclass(eq=False)
+class Worker:
+    """Whoever carries out what is decided for one delivery."""
+
+    gateway: str
+    message: Message
+    job: Job
+    commands: deque[core.Command] = field(default_factory=deque)
+    inbox: deque[core.Stimulus] = field(default_factory=deque)
+    sent: tuple[Event, int | None] | None = None
+    """An append under way, and where it was stored."""
+    opened: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def runs(self) -> bool:
+        return self.job.phase in (Phase.RUNNING, Phase.REPORTING)
+
+    @property
+    def may_run(self) -> bool:
+        return self.runs or isinstance(self.job.pending, Started)
+
+
+class World:
+    """Everything that there is. Its methods check what must hold whenever they change something."""
+
+    def __init__(self, *, batch: bool = False) -> None:
+        self.batch = batch
+        self.now: datetime = after(0)
+        self.log: list[tuple[int, Event, str]] = []
+        self.messages: list[Message] = []
+        self.workers: list[Worker] = []
+        self.letters: dict[tuple[str, str], int] = {}
+        self.notices: list[tuple[str, Notice]] = []
+        self.lives = {"g1": 0, "g2": 0}
+        self.last_sequence = 0
+
+    # Messages
+
+    def publish(self, input_sha256: str = "A", **fields: Any) -> Message:
+        message = Message(sequence=len(self.messages) + 1, input_sha256=input_sha256, **fields)
+        self.messages.append(message)
+        return message
+
+    @property
+    def waiting(self) -> list[Message]:
+        return [message for message in self.messages if not message.settled and message.holder is None]
+
+    @property
+    def handed_out(self) -> list[Message]:
+        return [message for message in self.messages if not message.settled and message.holder is not None]
+
+    def deliver(self, message: Message, gateway: str) -> Worker:
+        message.deliveries += 1
+        ticket = Ticket(
+            kind="k",
+            job_id="J",
+            origin=message.origin,
+            delivery=DeliveryRef(message.sequence, message.deliveries),
+            input_sha256="" if message.error else message.input_sha256,
+            parent=message.parent,
+            index=message.index,
+            run=message.run,
+            correlation_id="c",
+            queued=message.stream == "JOBS",
+            batch=self.batch,
+        )
+        job = Job(
+            ticket=ticket,
+            policy=POLICY,
+            gateway=gateway,
+            actor=None if self.batch else "a1",
+            limit_s=LIMIT_S,
+            stored=self.now,
+        )
+        worker = Worker(self.life(gateway), message, job)
+        message.holder = worker
+        self.workers.append(worker)
+        self.feed(worker, core.Undecodable(message.error) if message.error else core.Delivered())
+        return worker
+
+    # Gateways
+
+    def life(self, gateway: str) -> str:
+        return f"{gateway}/{self.lives[gateway]}"
+
+    def crash(self, gateway: str) -> None:
+        for worker in [found for found in self.workers if found.gateway == self.life(gateway)]:
+            self.end(worker)
+        self.lives[gateway] += 1
+
+    def end(self, worker: Worker) -> None:
+        """Nothing more comes from it; whatever it holds is handed out again."""
+        self.workers.remove(worker)
+        if worker.message.holder is worker:
+            worker.message.holder = None
+
+    def feed(self, worker: Worker, stimulus: core.Stimulus) -> None:
+        worker.job, commands = decide(worker.job, stimulus, now=self.now, jitter=0.0)
+        worker.commands.extend(commands)
+        if worker.job.phase is Phase.SETTLED and not worker.commands:
+            self.end(worker)
+
+    @property
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.commands or worker.inbox]
+
+    def step(self, worker: Worker, *, answer_lost: bool = False) -> None:
+        """Carry out one command, or hear the next stimulus."""
+        if not worker.commands:
+            self.feed(worker, worker.inbox.popleft())
+            return
+        command = worker.commands[0]
+        if isinstance(command, core.Append) and worker.sent is None:
+            worker.sent = command.event, self.store(command.event, command.after, worker)
+            return
+        answer = self.carry_out(worker, command, answer_lost)
+        if worker.sent is not None and answer is None:
+            worker.sent = None
+            return
+        worker.sent = None
+        worker.commands.popleft()
+        if answer is not None:
+            assert not worker.commands, "a command that is answered is the last one"
+            self.feed(worker, answer)
+        elif worker.job.phase is Phase.SETTLED and not worker.commands:
+            self.end(worker)
+
+    def carry_out(self, worker: Worker, command: core.Command, answer_lost: bool) -> core.Stimulus | None:
+        message = worker.message
+        match command:
+            case core.Append(event=written, after=expected):
+                return self.answer(worker, written, expected, answer_lost)
+            case core.Read():
+                return core.LogRead(self.view(worker))
+            case core.Probe(origin=origin):
+                return core.Probed(any(not found.settled for found in self.messages if found.origin == origin))
+            case core.Run(started=opening):
+                assert any(found is opening for _, found, _ in self.log), "code runs before its started is durable"
+            case core.Bury(reason=reason):
+                return core.Buried(self.bury(message, reason))
+            case core.Refuse(reason=reason):
+                self.refuse(worker, reason)
+            case core.Pay(end=end, sequence=sequence):
+                self.pay(worker, end, sequence)
+            case core.HandOver():
+                return self.hand_over(worker)
+            case core.Ack():
+                self.ack(worker)
+            case core.Nak():
+                # A stale one hands out what another holds.
+                message.holder = None
+            case core.Leave():
+                assert len(worker.commands) == 1, "something is sent after the last word"
+        return None
+
+    def hand_over(self, worker: Worker) -> core.Stimulus:
+        for other in self.workers:
+            if other is not worker and other.gateway == worker.gateway and other.runs:
+                other.message, other.message.holder = worker.message, None
+                worker.message.holder = other
+                other.inbox.append(core.Adopted(worker.job.ticket))
+                return core.HandedOver()
+        return core.LogRead(self.view(worker))
+
+    # The log
+
+    @property
+    def tail(self) -> Event | None:
+        return self.log[-1][1] if self.log else None
+
+    @property
+    def opening(self) -> Started | None:
+        found = [written for _, written, _ in self.log if isinstance(written, Started)]
+        return found[-1] if found else None
+
+    def view(self, worker: Worker) -> LogView:
+        if not self.log:
+            return EMPTY
+        sequence, tail, writer = self.log[-1]
+        openings = [written for _, written, _ in self.log if isinstance(written, (Started, Requeued))]
+        others = [other for other in self.workers if other is not worker and other.gateway == worker.gateway]
+        return LogView(
+            sequence=sequence,
+            tail=tail,
+            opening=openings[-1] if openings else None,
+            mine=writer == worker.gateway,
+            running=any(other.may_run for other in others),
+        )
+
+    def store(self, written: Event, expected: int, worker: Worker | None = None) -> int | None:
+        """The sequence under which the server keeps the event, or None where another one is last."""
+        if expected != (self.log[-1][0] if self.log else 0):
+            return None
+        self.check_next(written, worker)
+        # Other jobs write to the same stream.
+        self.last_sequence += 2
+        self.log.append((self.last_sequence, written, worker.gateway if worker else "operator"))
+        if worker is not None and isinstance(written, Started):
+            worker.opened.add((written.run, written.attempt))
+        return self.last_sequence
+
+    def answer(self, worker: Worker, written: Event, expected: int, lost: bool) -> core.Stimulus | None:
+        """What the writer hears; None where it sends the same again."""
+        assert worker.sent is not None
+        stored = worker.sent[1]
+        if stored is not None and not lost:
+            return core.Stored(stored)
+        if not self.log:
+            return None if expected == 0 else core.LogRead(EMPTY)
+        sequence, tail, _ = self.log[-1]
+        if tail is written:
+            return core.Stored(sequence)
+        return None if sequence == expected else core.LogRead(self.view(worker))
+
+    # What an operator does
+
+    def cancel(self, origin: str = "CONTROL:1", parent: str | None = None) -> None:
+        tail = self.tail
+        if tail is None:
+            self.store(cancelled(time=self.now, stage="queued", origin=origin, parent=parent), 0)
+            return
+        if is_terminal(tail):
+            return
+        common = {"time": self.now, "n": tail.n + 1, "run": tail.run, "attempt": tail.attempt, "parent": tail.parent}
+        opening = self.opening
+        if self.batch and opening is not None and opening.run == tail.run:
+            more = event(Progress, step="cancelling", done=None, cancelling=True, origin=tail.origin, **common)
+            self.store(more, self.log[-1][0])
+            return
+        self.store(cancelled(origin=tail.origin, **common), self.log[-1][0])
+
+    def replay(self) -> None:
+        tail = self.tail
+        assert isinstance(tail, Failed)
+        letter = next(found for found, sequence in self.letters.items() if sequence == tail.dlq_sequence)
+        original = next(message for message in self.messages if message.origin == letter[0])
+        digest = "" if original.error else original.input_sha256
+        self.store(
+            requeued(
+                run=tail.run + 1,
+                n=tail.n + 1,
+                time=self.now,
+                origin=tail.origin,
+                parent=tail.parent,
+                dlq_sequence=tail.dlq_sequence,
+                input_sha256=digest,
+            ),
+            self.log[-1][0],
+        )
+        self.publish(original.input_sha256, parent=original.parent, index=original.index, run=tail.run + 1, error=original.error)
+
+    # What settles
+
+    def bury(self, message: Message, reason: str) -> int:
+        return self.letters.setdefault((message.origin, reason), len(self.letters) + 1)
+
+    def refuse(self, worker: Worker, reason: str) -> None:
+        ticket = worker.job.ticket
+        sequence = self.bury(worker.message, reason)
+        if ticket.parent is not None:
+            self.notice(ticket.parent, ticket, "refused", 1, sequence)
+
+    def pay(self, worker: Worker, end: Event, sequence: int) -> None:
+        assert any(found is end and at == sequence for at, found, _ in self.log), "paid for no end"
+        outcomes = {Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
+        for parent in {end.parent, worker.job.ticket.parent} - {None}:
+            assert parent is not None
+            self.notice(parent, worker.job.ticket, outcomes[type(end)], end.run, sequence)
+
+    def notice(self, parent: str, ticket: Ticket, outcome: Any, run: int, sequence: int) -> None:
+        told = Notice(child="k.J", index=ticket.index, outcome=outcome, run=run, sequence=sequence)
+        # The server keeps the first of those with one message id.
+        if not any(to == parent and (known.outcome, known.sequence) == (outcome, sequence) for to, known in self.notices):
+            self.notices.append((parent, told))
+
+    def ack(self, worker: Worker) -> None:
+        self.check_ack(worker)
+        worker.message.settled = True
+        worker.message.holder = None
+
+    # What must hold
+
+    def check_next(self, written: Event, worker: Worker | None) -> None:
+        tail, opening = self.tail, self.opening
+        assert written.n == (tail.n + 1 if tail else 1), "n has a gap"
+        run = tail.run if tail else 1
+        if isinstance(written, Requeued):
+            assert isinstance(tail, Failed)
+            return
+        assert tail is None or not is_terminal(tail), "something follows a terminal event"
+        assert written.run == run or tail is None
+        if isinstance(written, Started):
+            self.check_started(written, opening if opening and opening.run == run else None)
+            return
+        if worker is None:
+            return
+        if worker.job.unusable:
+            own = tail is None or tail.origin == written.origin or (isinstance(tail, Requeued) and tail.run == worker.message.run)
+            assert own, "a message that does not decode touches another's log"
+        current = (opening.run, opening.attempt) if opening else None
+        if worker.opened or not isinstance(written, Failed):
+            assert current in worker.opened, "a fenced attempt writes"
+            assert (written.run, written.attempt) == current
+        if isinstance(written, Failed):
+            assert written.dlq_sequence in self.letters.values(), "failed before it was buried"
+        if isinstance(written, Retrying):
+            assert opening is not None
+            drained = written.error.type == "Drained"
+            assert (written.spent == opening.spent) is drained
+            assert written.next_attempt == written.attempt + 1
+
+    def check_started(self, written: Started, before: Started | None) -> None:
+        assert written.attempt == (before.attempt + 1 if before else 1)
+        if before is None:
+            assert written.spent == Spent()
+            return
+        assert written.deadline == before.deadline
+        assert written.spent.attempts >= before.spent.attempts
+        assert written.spent.lost >= before.spent.lost
+        assert written.spent.attempts < POLICY.max_attempts
+        assert written.spent.lost <= POLICY.max_lost + (1 if self.batch else 0)
+        assert written.delivery != before.delivery
+
+    def check_ack(self, worker: Worker) -> None:
+        tail, message, ticket = self.tail, worker.message, worker.job.ticket
+        refused = any(letter[0] == message.origin for letter in self.letters)
+        assert tail is not None or refused
+        if tail is not None and not is_terminal(tail) and not refused:
+            opening = self.opening
+            older = isinstance(tail, Requeued) or (opening is not None and opening.delivery > ticket.delivery)
+            assert message.origin != tail.origin or older, "acknowledged while its job goes on"
+        if ticket.parent is not None:
+            owed = tail is not None and not is_terminal(tail) and tail.parent == ticket.parent
+            assert owed or any(parent == ticket.parent for parent, _ in self.notices), "acknowledged and not paid"
