@@ -88,9 +88,10 @@ def document(kinds: Sequence[KindInfo], *, version: str, server: str = "nats://1
     }
 
 
-def encode(document: Json) -> bytes:
-    """The document as JSON, indented for the eyes that read it."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+def encode(document: Json, *, indent: int | None = 2) -> bytes:
+    """The document as JSON, indented for the eyes that read it; None for the least bytes."""
+    body = msgspec.json.encode(document)
+    return body if indent is None else msgspec.json.format(body, indent=indent)
 
 
 class _Document:

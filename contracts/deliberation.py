@@ -1,4 +1,7 @@
-"""Kind `deliberation`: a council of agents proposes, criticises, revises and scores."""
+"""Kind `deliberation`: a council of agents proposes, criticises, revises and scores.
+
+What a field of an input means stands in its type, so that the JSON Schema in KV `kinds` says it too.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,15 @@ __all__ = [
 
 Name = Annotated[str, Meta(min_length=1)]
 Weight = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Retries = Annotated[int, Meta(ge=0, le=10)]
+Rounds = Annotated[int, Meta(ge=0, le=20)]
+Seats = Annotated[int, Meta(ge=1, le=64)]
+Quorum = Annotated[int, Meta(ge=1)]
+
+
+def _says(description: str) -> Meta:
+    return Meta(description=description)
 
 
 class Agent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,8 +41,9 @@ class Agent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Name
     role: str | None = None
     model: str | None = None
-    prompt_template: str | None = None
-    """May hold `{task_description}`, `{role}`, `{agent_id}` and `{stance}`."""
+    prompt_template: Annotated[
+        str | None, _says("May hold `{task_description}`, `{role}`, `{agent_id}` and `{stance}`.")
+    ] = None
 
 
 class Constraints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,10 +51,10 @@ class Constraints(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     story_id: str | None = None
     plan_id: str | None = None
-    timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
-    """For the whole deliberation; the job's deadline holds all the same."""
-    max_retries: Annotated[int, Meta(ge=0, le=10)] | None = None
-    """Of one call to the model."""
+    timeout_seconds: Annotated[
+        Seconds | None, _says("For the whole deliberation; the job's deadline holds all the same.")
+    ] = None
+    max_retries: Annotated[Retries | None, _says("Of one call to the model.")] = None
     metadata: dict[str, Any] = {}
 
 
@@ -51,17 +64,17 @@ class Deliberation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     task_id: Name
     task_description: Name
     role: Name
-    rounds: Annotated[int, Meta(ge=0, le=20)] | None = None
-    """Rounds of peer review, the settings' unless given (1). Fewer than two agents skip them."""
-    num_agents: Annotated[int, Meta(ge=1, le=64)] | None = None
-    """Size of the council, the settings' unless given (3)."""
-    agents: list[Agent] = []
-    """Named members; empty means `num_agents` of `agent-<role>-<001>`."""
-    rubric: dict[Name, Weight] = {}
-    """Criterion to weight; empty means the settings'."""
+    rounds: Annotated[
+        Rounds | None,
+        _says("Rounds of peer review, the settings' unless given (1). Fewer than two agents skip them."),
+    ] = None
+    num_agents: Annotated[Seats | None, _says("Size of the council, the settings' unless given (3).")] = None
+    agents: Annotated[list[Agent], _says("Named members; empty means `num_agents` of `agent-<role>-<001>`.")] = []
+    rubric: Annotated[dict[Name, Weight], _says("Criterion to weight; empty means the settings'.")] = {}
     constraints: Constraints = Constraints()
-    quorum: Annotated[int, Meta(ge=1)] | None = None
-    """Agents that must succeed, the settings' unless given (the majority)."""
+    quorum: Annotated[Quorum | None, _says("Agents that must succeed, the settings' unless given (the majority).")] = (
+        None
+    )
 
 
 class Winner(Struct, frozen=True, kw_only=True):

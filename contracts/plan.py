@@ -20,11 +20,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     story_id: Name
     plan_id: Name
-    approved_by: Name
-    """Not part of the plan's identity, and neither is `timestamp`: approved twice is one plan."""
-    timestamp: Name
-    roles: list[Name] = []
-    """One council each; empty means the settings' roles."""
+    approved_by: Annotated[Name, Meta(description="Not part of the plan's identity: approved twice is one plan.")]
+    timestamp: Annotated[Name, Meta(description="Not part of the plan's identity either.")]
+    roles: Annotated[list[Name], Meta(description="One council each; empty means the settings' roles.")] = []
 
 
 class Council(Struct, frozen=True, kw_only=True):

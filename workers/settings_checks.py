@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "check_kinds"]
 
-_SERVER: Final = re.compile(r"((nats|tls|ws|wss)://)?([^@\s,]+@)?[^@\s,]+")
+_SERVER: Final = re.compile(r"((nats|tls|ws|wss)://)?(?!\w+://)([^@\s,]+@)?[^@/\s,]+(/[^@\s,]*)?")
 
 
 def check(settings: Settings) -> None:

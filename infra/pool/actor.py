@@ -1,4 +1,4 @@
-"""What a crew asks of the actors it keeps, whatever they are: a Ray actor, a child process, a place in this very task."""
+"""What a crew asks of its actors, be they Ray actors, child processes or places in this very task."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _settle_in(hello: Hello) -> None:
 
 def _host(hello: Hello) -> Host | ErrorInfo:
     try:
-        provenance.check(hello.version)
+        provenance.check()
     except ConfigError as error:
         return unfit("ConfigError", str(error))
     return build_host(HostSpec(factory=hello.factory, config=hello.config))
@@ -112,7 +112,8 @@ class _Worker:
 
     async def _cancel(self, job: str) -> None:
         """The task may not have begun yet."""
-        while self._running is not None and not self._running.done() and not self._host.cancel(job):
+        running = self._running
+        while running is not None and not running.done() and not self._host.cancel(job):  # noqa: ASYNC110 - as in RunningCall
             await asyncio.sleep(ASK_AGAIN_S)
 
     def _say(self, frame: Frame) -> None:

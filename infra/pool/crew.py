@@ -1,7 +1,7 @@
 """The actors of one profile: so many at all times, a lost one replaced, and their slots.
 
-An actor's way: spawned ──ready──▶ hired ──condemned (died, killed, pool stopped)──▶ struck from the slots, killed, gone.
-Only then do the calls that it took along end, so whoever sees `Gone` knows that nothing of them runs any more.
+An actor's way: spawned ──ready──▶ hired ──condemned (died, killed, pool stopped)──▶ out of the slots, killed, gone.
+Only then end the calls that it took along, so whoever sees `Gone` knows that nothing of them runs any more.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Crew:
         self._slots = SlotTable()
         self._berths: dict[str, Berth] = {}
         self._waiting: dict[Ticket, anyio.Event] = {}
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
         self._proven = False
         self._created = False
         self._tasks: TaskGroup
@@ -86,6 +86,7 @@ class Crew:
     async def wait_free(self, *, exclusive: bool) -> None:
         """Return once there is room."""
         while not self._slots.room(exclusive=exclusive):
+            self._news = self._news or anyio.Event()
             await self._news.wait()
 
     async def reserve(self, *, exclusive: bool) -> Seat:
@@ -235,8 +236,9 @@ class Crew:
     def _serve(self, granted: list[Ticket]) -> None:
         for ticket in granted:
             self._waiting[ticket].set()
-        self._news.set()
-        self._news = anyio.Event()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     def _say(self, what: Literal["initialized", "failed", "restarted", "retired"], berth: Berth, **more: Any) -> None:
         self._tell(PoolEvent(what=what, profile=self.profile.name, actor=berth.name, **more))

@@ -31,7 +31,7 @@ async def execute(host: Host, call: Call, send: Callable[[Frame], None]) -> Outc
     """Run the call to its outcome. A host that breaks, or a job that calls `sys.exit`, loses this attempt alone."""
     try:
         return await host.execute(call, send)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the host is not ours to know
         # SystemExit would otherwise end the event loop under every other job of the actor.
         _log.exception("the host broke over %s", call.job)
         return Gone(error=lost(type(error).__name__, f"what runs {call.kind} broke: {error}"))

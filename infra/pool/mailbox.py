@@ -21,19 +21,19 @@ class Mailbox(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[tuple[T, bool]] = deque()
         self._closed = False
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
 
     def put(self, item: T, *, report: bool) -> None:
         """Add an item. `report` says that it makes a report right before it old news."""
         if report and self._items and self._items[-1][1]:
             self._items.pop()
         self._items.append((item, report))
-        self._news.set()
+        self._wake()
 
     def close(self) -> None:
         """Nothing more will come."""
         self._closed = True
-        self._news.set()
+        self._wake()
 
     async def take(self) -> list[T]:
         """All that is there, once there is anything; empty once it is closed and read to its end."""
@@ -51,3 +51,8 @@ class Mailbox(Generic[T]):
         if not self._items and not self._closed:
             self._news = anyio.Event()
             await self._news.wait()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None

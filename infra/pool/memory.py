@@ -31,7 +31,7 @@ class MemoryPool(CrewedPool):
 
     def kill(self, actor: str) -> None:
         """Let a living actor die, as if its process had been killed."""
-        self._actors.living[actor].die(lost("ActorDied", f"{actor} was killed from outside"))
+        self._actors.living[actor].die(lost("ActorDiedError", f"{actor} was killed from outside"))
 
 
 class _MemorySpawner:

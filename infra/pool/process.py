@@ -20,7 +20,7 @@ from anyio.abc import Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec.structs import replace
 
-from contracts.calls import Call, Frame, Outcome, Reported, Emitted, decode_reply, encode
+from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
 from infra.pool.actor import ActorLost, lost
@@ -110,7 +110,7 @@ class _Child:
         assert self._process is not None
         status = await self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return lost("ActorDied", f"the process of {self._name} {how}")
+        return lost("ActorDiedError", f"the process of {self._name} {how}")
 
     async def kill(self) -> None:
         if self._process is not None:
@@ -124,7 +124,6 @@ class _Child:
         return Hello(
             factory=self._host.factory,
             config=self._host.config,
-            version=provenance.version(),
             path=sys.path,
             python_path=os.environ.get("PYTHONPATH"),
         )

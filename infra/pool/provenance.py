@@ -1,8 +1,7 @@
-"""Are `workers`, `contracts` and `infra` ours? Their names are common, and a foreign one on the path would shadow ours."""
+"""Are `workers`, `contracts` and `infra` ours? Their names are common: a foreign one on the path would shadow ours."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 def version() -> str:
     """The version of Jetray that is installed here; of a checkout that is not installed, `checkout`."""
+    import importlib.metadata  # slow to import, and a child process asks for no version
+
     try:
         return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:

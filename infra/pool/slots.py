@@ -61,7 +61,7 @@ class SlotTable:
         return self._settle()
 
     def remove(self, actor: str) -> list[Ticket]:
-        """An actor is gone, and the slots held on it with it. The tickets still want freeing, which then does nothing."""
+        """An actor is gone, and the slots held on it with it: to free one of them later does nothing."""
         del self._berths[actor]
         return self._settle()
 

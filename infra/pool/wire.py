@@ -33,7 +33,6 @@ class Hello(Struct, frozen=True, tag="hello"):
 
     factory: str
     config: bytes
-    version: str
     path: list[str]
     """The gateway's `sys.path`."""
     python_path: str | None
@@ -87,9 +86,11 @@ def packed(message: Hello | Begin | Cancel | Ready | Refused | Said | Ended) -> 
 
 def decode_down(data: bytes) -> Hello | Begin | Cancel:
     """What the gateway said."""
-    return _down.decode(data)
+    message: Hello | Begin | Cancel = _down.decode(data)
+    return message
 
 
 def decode_up(data: bytes) -> Ready | Refused | Said | Ended:
     """What the child said."""
-    return _up.decode(data)
+    message: Ready | Refused | Said | Ended = _up.decode(data)
+    return message

@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from contracts import asyncapi, subjects
 from contracts.agents import Status
 from contracts.asyncapi_messages import LOG_EVENTS
-from contracts.deliberation import Deliberation
+from contracts.deliberation import Deliberation, DeliberationResult
 from contracts.dlq import dead_headers
 from contracts.events import event_name
 from contracts.fleet import FLEET_EVENTS
@@ -68,7 +68,14 @@ class TestWhole:
 
     def test_is_the_same_whatever_the_order_of_kinds(self):
         assert asyncapi.encode(asyncapi.document(SHIPPED[::-1], version="0.1.0")) == asyncapi.encode(DOCUMENT)
-        assert json.loads(asyncapi.encode(DOCUMENT)) == DOCUMENT
+        assert asyncapi.document([*SHIPPED, *ODD][::-1], version="0.1.0") == ODD_DOCUMENT
+        assert json.loads(asyncapi.encode(DOCUMENT)) == json.loads(asyncapi.encode(DOCUMENT, indent=None)) == DOCUMENT
+        assert asyncapi.encode(DOCUMENT).startswith(b'{\n  "asyncapi": "3.0.0",\n  "id"')
+        assert b"\n" not in asyncapi.encode(DOCUMENT, indent=None)
+
+    def test_fits_a_message_of_the_bus_with_fifty_kinds(self):
+        kinds = [kind(f"score-{number}", Deliberation, DeliberationResult) for number in range(50)]
+        assert len(asyncapi.encode(asyncapi.document(kinds, version="0.1.0"), indent=None)) < 1024 * 1024
 
     @pytest.mark.parametrize("part", ["channels", "operations"])
     def test_is_sorted(self, part):

@@ -72,6 +72,14 @@ def test_tells_what_may_be_sent():
     assert deliberation["additionalProperties"] is False
 
 
+@pytest.mark.parametrize(("info", "name"), [(PLAN, "Plan"), (DELIBERATION, "Deliberation")])
+def test_tells_what_an_optional_field_means(info, name):
+    schema = info.input_schema["$defs"][name]
+    told = {field for field, value in schema["properties"].items() if "description" in value or "$ref" in value}
+    assert schema["description"]
+    assert schema["properties"].keys() - set(schema["required"]) <= told
+
+
 @pytest.mark.parametrize("info", [*SHIPPED, *ODD], ids=lambda info: info.name)
 def test_schemas_are_valid_and_complete_in_themselves(info):
     for schema in (info.input_schema, info.result_schema):

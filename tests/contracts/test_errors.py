@@ -23,6 +23,11 @@ def test_what_fits_stays_as_it_is(text):
     assert bounded(text) == text
 
 
+@pytest.mark.parametrize(("text", "found"), [("abcdef", "abcdef"), ("abcdefg", "abc…"), ("äöü", "äöü"), ("äöüx", "ä…")])
+def test_the_last_byte_that_fits(text, found):
+    assert bounded(text, 6) == found
+
+
 @pytest.mark.parametrize("char", ["a", "ä", "€", "😀"])
 def test_the_limit_counts_bytes(char):
     assert MESSAGE_BYTES - 4 < len(bounded(char * 3000).encode()) <= MESSAGE_BYTES

@@ -157,6 +157,7 @@ class TestForms:
         ("change", "words"),
         [
             ({"data_base64": "not base64!"}, "CloudEvent field data_base64 is not base64"),
+            ({"data_base64": "eyJ0ZXh0I!joiaGkifQ=="}, "CloudEvent field data_base64 is not base64"),
             ({"data_base64": "aGVsbG8"}, "CloudEvent field data_base64 is not base64"),
             ({"data_base64": "ä"}, "CloudEvent field data_base64 is not base64"),
             ({}, "CloudEvent has no data"),

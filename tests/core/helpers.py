@@ -49,7 +49,7 @@ def error(reason: Reason = "user", *, retryable: bool = False) -> ErrorInfo:
 
 def ticket(sequence: int = 17, number: int = 1, **fields: Any) -> Ticket:
     """The `number`-th delivery of message `sequence` in `JOBS`."""
-    usual = {
+    usual: dict[str, Any] = {
         "kind": "k",
         "job_id": "J",
         "origin": f"JOBS:{sequence}",
@@ -62,7 +62,7 @@ def ticket(sequence: int = 17, number: int = 1, **fields: Any) -> Ticket:
 
 def started(**fields: Any) -> Started:
     """Delivery 1 of message 17 opened it."""
-    usual = {
+    usual: dict[str, Any] = {
         "input_sha256": SHA,
         "delivery": DeliveryRef(17, 1),
         "actor": "a1",
@@ -78,7 +78,12 @@ def progress(**fields: Any) -> Progress:
 
 
 def retrying(**fields: Any) -> Retrying:
-    usual = {"error": error(retryable=True), "delay_ms": 1000, "next_attempt": 2, "spent": Spent(attempts=1)}
+    usual: dict[str, Any] = {
+        "error": error(retryable=True),
+        "delay_ms": 1000,
+        "next_attempt": 2,
+        "spent": Spent(attempts=1),
+    }
     return event(Retrying, **(usual | fields))
 
 
@@ -104,7 +109,7 @@ def files_tracked(**fields: Any) -> FilesTracked:
 
 def event(kind: type[E], **fields: Any) -> E:
     """An event of job `k.J` by another gateway."""
-    usual = {
+    usual: dict[str, Any] = {
         "kind": "k",
         "job_id": "J",
         "n": 1,
@@ -134,7 +139,7 @@ def log(*events: Event, mine: bool = False, running: bool = False) -> LogView:
 
 def job(held: Ticket | None = None, **fields: Any) -> Job:
     """A job just pulled by gateway `gw`."""
-    usual = {
+    usual: dict[str, Any] = {
         "ticket": held or ticket(),
         "policy": RetryPolicy(),
         "gateway": "gw",
@@ -153,9 +158,7 @@ def running(held: Ticket | None = None, **fields: Any) -> Job:
     return found
 
 
-def told(
-    found: Job, *stimuli: Stimulus, now: datetime = NOW, jitter: float = 0.5
-) -> tuple[Job, tuple[Command, ...]]:
+def told(found: Job, *stimuli: Stimulus, now: datetime = NOW, jitter: float = 0.5) -> tuple[Job, tuple[Command, ...]]:
     """What becomes of a job through these stimuli, and the commands of the last of them."""
     commands: tuple[Command, ...] = ()
     for stimulus in stimuli:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
-
-import msgspec
-from msgspec import Raw
 
 from contracts.errors import ErrorInfo
 from contracts.events import (
@@ -39,7 +36,7 @@ from workers.core.retry import RetryPolicy
 
 POLICY: Final = RetryPolicy(max_attempts=2, max_lost=1)
 LIMIT_S: Final = 100.0
-OUTCOMES: Final = {core.Completed: "completed"} if hasattr(core, "Completed") else {}
+OUTCOMES: Final = {Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
 
 
 @dataclass(eq=False)
@@ -97,6 +94,7 @@ class World:
         self.notices: list[tuple[str, Notice]] = []
         self.lives = {"g1": 0, "g2": 0}
         self.last_sequence = 0
+        self.purged = False
 
     # Messages
 
@@ -142,6 +140,12 @@ class World:
         self.feed(worker, core.Undecodable(message.error) if message.error else core.Delivered())
         return worker
 
+    def spoil(self, pick: int) -> None:
+        """A message no longer decodes, as after an upgrade."""
+        children = [message for message in self.messages if message.parent is not None]
+        if children:
+            children[pick % len(children)].error = error("decode")
+
     # Gateways
 
     def life(self, gateway: str) -> str:
@@ -151,6 +155,12 @@ class World:
         for worker in [found for found in self.workers if found.gateway == self.life(gateway)]:
             self.end(worker)
         self.lives[gateway] += 1
+
+    def lose_lease(self, worker: Worker) -> None:
+        """It notices that it could not renew. What was to be sent is not."""
+        if worker.job.phase is not Phase.SETTLED:
+            worker.job, _ = decide(worker.job, core.LeaseLost(), now=self.now)
+        self.end(worker)
 
     def end(self, worker: Worker) -> None:
         """Nothing more comes from it; whatever it holds is handed out again."""
@@ -167,6 +177,10 @@ class World:
     @property
     def busy(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.commands or worker.inbox]
+
+    @property
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.runs]
 
     def step(self, worker: Worker, *, answer_lost: bool = False) -> None:
         """Carry out one command, or hear the next stimulus."""
@@ -220,8 +234,9 @@ class World:
     def hand_over(self, worker: Worker) -> core.Stimulus:
         for other in self.workers:
             if other is not worker and other.gateway == worker.gateway and other.runs:
-                other.message, other.message.holder = worker.message, None
-                worker.message.holder = other
+                if other.message.holder is other:
+                    other.message.holder = None
+                other.message, worker.message.holder = worker.message, other
                 other.inbox.append(core.Adopted(worker.job.ticket))
                 return core.HandedOver()
         return core.LogRead(self.view(worker))
@@ -311,7 +326,18 @@ class World:
             ),
             self.log[-1][0],
         )
-        self.publish(original.input_sha256, parent=original.parent, index=original.index, run=tail.run + 1, error=original.error)
+        same = {"parent": original.parent, "index": original.index, "error": original.error}
+        self.publish(original.input_sha256, run=tail.run + 1, **same)
+
+    def purge(self) -> None:
+        tail = self.tail
+        assert tail is not None
+        for message in self.messages:
+            if message.origin == tail.origin and message.stream == "JOBS":
+                message.settled, self.purged = True, True
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     # What settles
 
@@ -326,15 +352,15 @@ class World:
 
     def pay(self, worker: Worker, end: Event, sequence: int) -> None:
         assert any(found is end and at == sequence for at, found, _ in self.log), "paid for no end"
-        outcomes = {Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
         for parent in {end.parent, worker.job.ticket.parent} - {None}:
             assert parent is not None
-            self.notice(parent, worker.job.ticket, outcomes[type(end)], end.run, sequence)
+            self.notice(parent, worker.job.ticket, OUTCOMES[type(end)], end.run, sequence)
 
     def notice(self, parent: str, ticket: Ticket, outcome: Any, run: int, sequence: int) -> None:
         told = Notice(child="k.J", index=ticket.index, outcome=outcome, run=run, sequence=sequence)
         # The server keeps the first of those with one message id.
-        if not any(to == parent and (known.outcome, known.sequence) == (outcome, sequence) for to, known in self.notices):
+        kept = [(known.outcome, known.sequence) for to, known in self.notices if to == parent]
+        if (outcome, sequence) not in kept:
             self.notices.append((parent, told))
 
     def ack(self, worker: Worker) -> None:
@@ -359,8 +385,10 @@ class World:
         if worker is None:
             return
         if worker.job.unusable:
-            own = tail is None or tail.origin == written.origin or (isinstance(tail, Requeued) and tail.run == worker.message.run)
-            assert own, "a message that does not decode touches another's log"
+            replayed = isinstance(tail, Requeued) and tail.run == worker.message.run
+            assert tail is None or tail.origin == written.origin or replayed, (
+                "a message that does not decode touches another's log"
+            )
         current = (opening.run, opening.attempt) if opening else None
         if worker.opened or not isinstance(written, Failed):
             assert current in worker.opened, "a fenced attempt writes"
@@ -394,5 +422,6 @@ class World:
             older = isinstance(tail, Requeued) or (opening is not None and opening.delivery > ticket.delivery)
             assert message.origin != tail.origin or older, "acknowledged while its job goes on"
         if ticket.parent is not None:
-            owed = tail is not None and not is_terminal(tail) and tail.parent == ticket.parent
+            # Where the log names its batch, whoever ends the job pays.
+            owed = tail is not None and tail.parent == ticket.parent
             assert owed or any(parent == ticket.parent for parent, _ in self.notices), "acknowledged and not paid"

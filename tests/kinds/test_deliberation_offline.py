@@ -76,6 +76,13 @@ async def test_stances_lead_to_different_proposals():
     assert len(bodies) == 5
 
 
+async def test_a_stance_decides_which_criteria_a_first_proposal_meets():
+    # The second and third speak of tests and documentation; the others take the criteria in turn.
+    wanted = ["Tests", "Tests", "Documentation", "Documentation", "Tests"]
+    for index, section in enumerate(wanted):
+        assert read_page(await proposal_of(index)).sections.keys() == {"Approach", section}
+
+
 async def test_a_critique_names_what_is_missing_and_the_revision_adds_it():
     model = OfflineModel()
     for author, critic in ((0, 2), (1, 0), (2, 1), (3, 4)):

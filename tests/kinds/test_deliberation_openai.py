@@ -243,7 +243,9 @@ async def test_what_a_model_thinks_is_not_its_proposal(endpoint: Endpoint):
 
 # Only slow agents, so that no busy machine makes a good one late.
 async def test_one_request_has_a_limit(endpoint: Endpoint):
-    outcome, heard = await run(endpoint, {"timeout_s": 0.2, "max_retries": 0}, agents=agents("slow"))
+    config = settings(endpoint, timeout_s=0.2, max_retries=0)
+    config["council"]["call_timeout_s"] = 5.0
+    outcome, heard = await deliberate(deliberation_host(config), agents=agents("slow"))
     assert error_of(outcome).reason == "quorum"
     error = heard.of("failed")["a1"].error
     assert error is not None

@@ -85,7 +85,7 @@ class Member(Stack):
     def __init__(self, kinds: Iterable[Kind], settings: Settings, *, server: MemoryServer, hooks: Hooks) -> None:
         super().__init__(kinds, settings, server=server, faults=hooks)
         self.hooks = hooks
-        self.crashed = False
+        self.error: Exception | None = None
         self.over = anyio.Event()
         self._scope = anyio.CancelScope()
 
@@ -95,14 +95,17 @@ class Member(Stack):
         return self.gateway._rooms
 
     async def serve(self, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Run until drained or crashed."""
-        with self._scope:
-            await self.gateway.run(task_status.started)
-        self.over.set()
+        """Run until drained or crashed. An error of its own is kept, for the end of the test to raise."""
+        try:
+            with self._scope:
+                await self.gateway.run(task_status.started)
+        except Exception as error:  # noqa: BLE001  whatever it is, the test ends with it
+            self.error = error
+        finally:
+            self.over.set()
 
     async def crash(self) -> None:
         """End it as `kill -9` would: nothing that it does on its way down reaches the bus."""
-        self.crashed = True
         self.bus.disconnect()
         self._scope.cancel()
         await self.over.wait()
@@ -177,6 +180,8 @@ class World:
     async def close(self) -> None:
         """Every gateway comes to rest and is drained; then the promises are checked."""
         for member in self.members:
+            if member.error is not None:
+                raise member.error
             if not member.over.is_set():
                 await self._rest(member)
                 await member.drain()

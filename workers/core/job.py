@@ -209,6 +209,8 @@ class Run(Struct, frozen=True):
     """Start the attempt that `started` opened; answer `Reported`…, then `Returned`, `Raised` or `Gone`."""
 
     started: Started
+    error: ErrorInfo | None = None
+    """How a batch is to end: end its children, then answer `Raised` with this."""
 
 
 class Stop(Struct, frozen=True):

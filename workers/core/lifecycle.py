@@ -11,8 +11,19 @@ from typing import Any, Final
 
 import msgspec
 
-from contracts.errors import ErrorInfo
-from contracts.events import Completed, Event, Failed, LogEvent, Progress, Requeued, Retrying, Spent, Started, is_terminal
+from contracts.errors import ErrorInfo, bounded
+from contracts.events import (
+    Completed,
+    Event,
+    Failed,
+    LogEvent,
+    Progress,
+    Requeued,
+    Retrying,
+    Spent,
+    Started,
+    is_terminal,
+)
 from workers.core import start as table
 from workers.core.job import (
     Ack,
@@ -82,15 +93,16 @@ def _delivered(job: Job, stimulus: Delivered, now: datetime, jitter: float) -> D
 
 
 def _undecodable(job: Job, stimulus: Undecodable, now: datetime, jitter: float) -> Decision:
-    job = msgspec.structs.replace(job, error=stimulus.error, unusable=True)
-    if job.ticket.delivery.number > 1:
+    job = msgspec.structs.replace(job, error=stimulus.error, unusable=True, parent=job.ticket.parent)
+    if job.ticket.delivery.number > 1 or job.ticket.run is not None:
         return job, (Read(),)
     return _bury(job, stimulus.error)
 
 
 def _log_read_opening(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
+    job = msgspec.structs.replace(job, pending=None)
     if job.unusable:
-        return _unusable(job, stimulus.log)
+        return _unusable(job, stimulus.log, now)
     return _follow(job, stimulus.log, table.start(job.ticket, stimulus.log, max_lost=job.policy.max_lost), now)
 
 
@@ -108,13 +120,11 @@ def _follow(job: Job, log: LogView, verdict: table.Verdict, now: datetime) -> De
         case table.Open():
             return _open(_at(job, log), verdict, now, log)
         case table.Exhausted(run=run, attempt=attempt, spent=spent):
-            error = ErrorInfo(
-                reason="lost",
-                type="AttemptsLost",
-                message=f"{spent.lost} attempts were lost with what ran them, and max_lost is {job.policy.max_lost}",
-            )
-            job = msgspec.structs.replace(_at(job, log), run=run, attempt=attempt, made=attempt, spent=spent)
-            return _bury(job, error)
+            job = msgspec.structs.replace(_at(job, log), made=attempt, spent=spent)
+            if job.ticket.batch and spent.lost == job.policy.max_lost + 1:
+                # Only a holder can end the children, and they end before their batch does.
+                return _open(job, table.Open(run=run, attempt=attempt + 1, spent=spent), now, log)
+            return _bury(job, _lost_too_often(job))
         case table.Settle():
             assert log.tail is not None
             return _settled(job, Pay(log.tail, log.sequence), Ack())
@@ -133,15 +143,18 @@ def _follow(job: Job, log: LogView, verdict: table.Verdict, now: datetime) -> De
             return _settled(job, Refuse("id_conflict"), Ack())
 
 
-def _unusable(job: Job, log: LogView) -> Decision:
+def _unusable(job: Job, log: LogView, now: datetime) -> Decision:
     """A message that does not decode, whose id has a log: only a log that waits for this very message may be ended."""
-    assert job.error is not None
-    tail = log.tail
-    if tail is None or (isinstance(tail, Requeued) and job.ticket.run == tail.run):
-        return _bury(_at(job, log), job.error)
-    if is_terminal(tail) and tail.origin == job.ticket.origin:
-        return _settled(job, Pay(tail, log.sequence), Ack())
-    return _settled(job, Refuse(job.error.reason), Ack())
+    job, error, tail = msgspec.structs.replace(job, phase=Phase.OPENING, pending=None), job.error, log.tail
+    assert error is not None
+    opens_run = isinstance(tail, Requeued) and job.ticket.run == tail.run
+    if tail is not None and tail.origin != job.ticket.origin and not opens_run:
+        return _settled(job, Refuse(error.reason), Ack())
+    verdict = table.start(job.ticket, log, max_lost=job.policy.max_lost)
+    if not isinstance(verdict, (table.Open, table.Exhausted)):
+        return _follow(job, log, verdict, now)
+    made = log.opening.attempt if isinstance(log.opening, Started) else 0
+    return _bury(msgspec.structs.replace(_at(job, log), run=verdict.run, made=made), error)
 
 
 # How an attempt begins
@@ -179,14 +192,17 @@ def _open(job: Job, verdict: table.Open, now: datetime, log: LogView | None = No
 def _opened(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
     started = job.pending
     assert isinstance(started, Started)
-    return _stored_as(job, stimulus, Phase.RUNNING), (Run(started),)
+    ends = job.ticket.batch and job.spent.lost > job.policy.max_lost
+    return _stored_as(job, stimulus, Phase.RUNNING), (Run(started, _lost_too_often(job) if ends else None),)
 
 
 # While it runs
 
 
 def _reported(job: Job, stimulus: Reported, now: datetime, jitter: float) -> Decision:
-    return _append(job, _event(job, Progress, now, **msgspec.structs.asdict(stimulus)), Phase.REPORTING)
+    # A job may say anything of itself, and a log with an event that does not decode could never be read again.
+    fields = {name: _fit(value) for name, value in msgspec.structs.asdict(stimulus).items()}
+    return _append(job, _event(job, Progress, now, **fields), Phase.REPORTING)
 
 
 def _progress_stored(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
@@ -194,7 +210,8 @@ def _progress_stored(job: Job, stimulus: Stored, now: datetime, jitter: float) -
 
 
 def _log_moved(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
-    if stimulus.log.sequence == job.sequence:
+    if stimulus.log.sequence <= job.sequence:
+        # What was read before the job's own last event tells nothing new.
         return job, ()
     return _refused_while_reporting(job, stimulus, now, jitter)
 
@@ -202,7 +219,7 @@ def _log_moved(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Dec
 def _drained(job: Job, stimulus: Drained, now: datetime, jitter: float) -> Decision:
     text = "the gateway stops and gives its work back"
     error = ErrorInfo(reason="lost", type="Drained", message=text, retryable=True)
-    job, append = _retry(job, error, 0.0, now)
+    job, append = _again(job, error, 0.0, now)
     return job, (Stop(), *append)
 
 
@@ -211,11 +228,14 @@ def _handed_over(job: Job, stimulus: HandedOver, now: datetime, jitter: float) -
 
 
 def _adopted(job: Job, stimulus: Adopted, now: datetime, jitter: float) -> Decision:
-    return msgspec.structs.replace(job, ticket=stimulus.ticket), ()
+    # The log goes on under the origin that `started` named. With another message's, that message would be compared
+    # with a delivery that was never its own, and taken for an older copy.
+    ticket = msgspec.structs.replace(job.ticket, delivery=stimulus.ticket.delivery)
+    return msgspec.structs.replace(job, ticket=ticket), ()
 
 
 def _lease_lost(job: Job, stimulus: LeaseLost, now: datetime, jitter: float) -> Decision:
-    return _settled(job, Stop(), Leave())
+    return _settled(job, Stop(), Leave()) if job.phase in (Phase.RUNNING, Phase.REPORTING) else _settled(job, Leave())
 
 
 # How it ends
@@ -253,9 +273,14 @@ def _gone(job: Job, stimulus: Gone, now: datetime, jitter: float) -> Decision:
 
 def _retry(job: Job, error: ErrorInfo, delay: float, now: datetime) -> Decision:
     assert job.deadline is not None
-    if now + timedelta(seconds=delay) >= job.deadline:
+    # Said so that a delay which is no number, or beyond any date, is none that could be waited for either.
+    if not delay < (job.deadline - now).total_seconds():
         # The next attempt could only find its deadline passed.
         return _bury(job, error)
+    return _again(job, error, max(0.0, delay), now)
+
+
+def _again(job: Job, error: ErrorInfo, delay: float, now: datetime) -> Decision:
     event = _event(
         job,
         Retrying,
@@ -289,7 +314,7 @@ def _ended(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision
 def _refused_while_reporting(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
     log = stimulus.log
     if _not_fenced(job, log):
-        return msgspec.structs.replace(_at(job, log), phase=Phase.RUNNING), ()
+        return msgspec.structs.replace(_at(job, log), phase=Phase.RUNNING, pending=None), ()
     return _overtaken(job, log, Stop())
 
 
@@ -297,7 +322,7 @@ def _refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: fl
     log, event = stimulus.log, job.pending
     assert event is not None
     if job.unusable:
-        return _unusable(job, log)
+        return _unusable(job, log, now)
     if _not_fenced(job, log):
         job = _at(job, log)
         again = msgspec.structs.replace(event, n=job.n + 1, time=now, cancelling=job.cancelling)
@@ -308,11 +333,7 @@ def _refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: fl
 def _not_fenced(job: Job, log: LogView) -> bool:
     """Only a foreign `progress` of the very attempt, as a batch's cancelling, leaves its holder in place."""
     tail = log.tail
-    return isinstance(tail, Progress) and (tail.run, tail.attempt, tail.origin) == (
-        job.run,
-        job.attempt,
-        job.ticket.origin,
-    )
+    return isinstance(tail, Progress) and (tail.run, tail.attempt) == (job.run, job.attempt)
 
 
 def _overtaken(job: Job, log: LogView, *first: Command) -> Decision:
@@ -379,6 +400,20 @@ def _event(job: Job, kind: type[LogEvent], now: datetime, **fields: Any) -> Any:
 
 def _too_late() -> ErrorInfo:
     return ErrorInfo(reason="deadline", type="DeadlineExceeded", message="the deadline passed between two attempts")
+
+
+def _lost_too_often(job: Job) -> ErrorInfo:
+    text = f"{job.spent.lost} attempts were lost with what ran them, and max_lost is {job.policy.max_lost}"
+    return ErrorInfo(reason="lost", type="AttemptsLost", message=text)
+
+
+def _fit(value: Any) -> Any:
+    match value:
+        case int():
+            return max(0, value)
+        case str():
+            return bounded(value)
+    return value
 
 
 def _ms(span: timedelta) -> int:

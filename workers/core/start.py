@@ -142,5 +142,5 @@ def _next_attempt(ticket: Ticket, log: LogView, tail: Event, max_lost: int) -> V
     lost = opening.spent.lost if moved_on else opening.spent.lost + 1
     spent = Spent(attempts=opening.spent.attempts, lost=lost)
     if lost > max_lost:
-        return Exhausted(run=tail.run, attempt=tail.attempt, spent=opening.spent)
+        return Exhausted(run=tail.run, attempt=tail.attempt, spent=spent)
     return Open(run=tail.run, attempt=tail.attempt + 1, spent=spent)

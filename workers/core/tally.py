@@ -23,17 +23,22 @@ class Tally(Struct):
     since: int = 0
     """Ends in `EVENTS` up to this sequence belong to an earlier run; of those only `completed` counts."""
     ends: dict[int, Notice] = {}
+    places: dict[str, int] = {}
+    """Of the children, by their names."""
+
+    def __post_init__(self) -> None:
+        self.places = {child: place for place, child in enumerate(self.children)}
 
     def fold(self, notice: Notice) -> bool:
         """Take a notice in; True where it changed something."""
-        if not 0 <= notice.index < len(self.children) or self.children[notice.index] != notice.child:
+        # By name: whoever found the end with a stranger's message of the same id in hand does not know the place.
+        place = self.places.get(notice.child)
+        if place is None or (notice.outcome in ("failed", "cancelled") and notice.sequence <= self.since):
             return False
-        if notice.outcome != "completed" and notice.outcome != "refused" and notice.sequence <= self.since:
+        known = self.ends.get(place)
+        if known is not None and _rank(known) >= _rank(notice):
             return False
-        known = self.ends.get(notice.index)
-        if known is not None and (notice.outcome == "refused" or known.sequence >= notice.sequence):
-            return False
-        self.ends[notice.index] = notice
+        self.ends[place] = notice
         return True
 
     @property
@@ -50,6 +55,11 @@ class Tally(Struct):
         return counts
 
 
+def _rank(notice: Notice) -> tuple[bool, int]:
+    """Of two notices the higher counts. A refusal's sequence is of another stream, so any end is above it."""
+    return notice.outcome != "refused", notice.sequence
+
+
 def child_key(key: str) -> str:
     """What stands for a child's key in its id: the key, unless it holds a dash or is no token."""
     return key if is_token(key) and "-" not in key else short_hash(key)
@@ -61,11 +71,11 @@ def child_id(parent_id: str, key: str) -> str:
 
 
 def duplicate_keys(keys: Sequence[str]) -> list[str]:
-    """Keys that occur more than once, in order of their first repetition."""
+    """Keys whose children would share an id, in order of their first repetition."""
     seen: set[str] = set()
     twice: dict[str, None] = {}
     for key in keys:
-        if key in seen:
+        if child_key(key) in seen:
             twice[key] = None
-        seen.add(key)
+        seen.add(child_key(key))
     return list(twice)

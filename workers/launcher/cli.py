@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -124,9 +125,12 @@ def apply(
     _check_provenance()
     import anyio
 
+    from workers.launcher.logs import to_stderr
     from workers.launcher.upkeep import apply as run
 
     settings = _settings(config)
+    # Whether the server can be reached is said once, at the end.
+    to_stderr(logging.ERROR)
     changes = anyio.run(lambda: run(settings, only_check=check))
     for line in changes:
         print(line)

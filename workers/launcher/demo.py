@@ -68,7 +68,7 @@ async def demo(*, with_ray: bool) -> int:
                     state_dir=state,
                     nats_port=0,
                     command=gateway_command(config),
-                    environment=_environment(os.environ, with_ray=with_ray),
+                    environment=environment_of(os.environ, with_ray=with_ray),
                     grace_s=5.0,
                     output=output,
                     say=_say,
@@ -145,7 +145,7 @@ class _Show:
                 event = events.decode(message.body)
                 view.event(event)
                 if event.kind == "plan" and events.is_terminal(event):
-                    self._result = _result(event)
+                    self._result = result_of(event)
                     return
 
 
@@ -155,7 +155,7 @@ async def _iterate(bus: Bus, stream: str, subject: str) -> AsyncGenerator[Stored
         yield message
 
 
-def _result(event: events.Event) -> PlanResult:
+def result_of(event: events.Event) -> PlanResult:
     import msgspec
 
     from contracts.plan import PlanResult
@@ -170,7 +170,7 @@ def _result(event: events.Event) -> PlanResult:
     raise AssertionError(f"{events.event_name(event)} is no end")
 
 
-def _environment(environment: Mapping[str, str], *, with_ray: bool) -> dict[str, str]:
+def environment_of(environment: Mapping[str, str], *, with_ray: bool) -> dict[str, str]:
     """The gateway's, without anything that is meant for another gateway."""
     kept = {name: value for name, value in environment.items() if not name.startswith("JETRAY_")}
     return {**kept, "RAY_ADDRESS": "local" if with_ray else "none"}

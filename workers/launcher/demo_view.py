@@ -51,7 +51,8 @@ class View:
     def __init__(self, *, with_ray: bool, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._rows: dict[str, _Row] = {}
-        self._latest: list[str] = []
+        self.latest: list[str] = []
+        """Lines of the latest events, which a terminal shows."""
         self._began = self._latest_s = time.monotonic()
         where = "Ray" if with_ray else "a child process"
         self._spinner = Spinner("dots", text=Text(f"starting a gateway, and {where} to run its jobs"))
@@ -68,8 +69,12 @@ class View:
     async def refresh(self) -> None:
         """Draw anew, for ever; does nothing where lines are printed."""
         while self._console.is_terminal:
-            self._live.refresh()
+            self.draw()
             await anyio.sleep(REFRESH_S)
+
+    def draw(self) -> None:
+        """Draw what is known now, on a terminal."""
+        self._live.refresh()
 
     def note(self, text: str) -> None:
         """Something that is no event."""
@@ -128,7 +133,7 @@ class View:
         self._latest_s = time.monotonic()
         line = f"{self._latest_s - self._began:7.2f} s  {subject}{'  ' if about else ''}{about}"
         if self._console.is_terminal:
-            self._latest = [*self._latest[1 - LATEST :], line]
+            self.latest = [*self.latest[1 - LATEST :], line]
         else:
             self._console.print(line, markup=False)
 
@@ -140,7 +145,7 @@ class View:
             bar = ProgressBar(total=row.total or 1, completed=row.done, width=20)
             state = Text(row.state, style=_STATES.get(row.state, "cyan"))
             table.add_row(row.job_id, state, row.step, bar, str(row.agents or ""), row.winner)
-        latest = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self._latest]
+        latest = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self.latest]
         return Group(self._spinner, *((table,) if self._rows else ()), *latest)
 
 

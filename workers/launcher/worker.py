@@ -25,7 +25,7 @@ from workers.kinds.host import HostConfig
 from workers.kinds.registry import Kind, load
 from workers.runtime import terms
 from workers.runtime.gateway import Gateway
-from workers.settings import BadSettings, Settings
+from workers.settings import Settings, check_kinds
 
 __all__ = ["READY_FD", "serve"]
 
@@ -42,7 +42,7 @@ async def serve(settings: Settings) -> None:
     Raises `BadSettings`, `KindError`, `ConfigError` and `Foreign`, each one line that says what to do.
     """
     kinds = load(settings.kinds.modules)
-    _check(settings, kinds)
+    check_kinds(settings, kinds)
     pool = _pool(settings, kinds)
     async with connect(
         settings.nats.url,
@@ -117,22 +117,6 @@ def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
     from infra.pool.ray.pool import RayPool
 
     return RayPool(profiles, host, gateway=settings.gateway.name, address=parse_address(settings.ray.address))
-
-
-def _check(settings: Settings, kinds: Mapping[str, Kind]) -> None:
-    """What the settings say of kinds that only now are known."""
-    for route in settings.routes:
-        if route.kind not in kinds:
-            raise BadSettings(
-                f"setting routes: {route.subject} starts kind {route.kind}, which is not among {', '.join(sorted(kinds))}"
-            )
-    for name in settings.kinds.settings:
-        if name not in kinds:
-            raise BadSettings(f"setting kinds.settings.{name}: there is no such kind among {', '.join(sorted(kinds))}")
-    for kind in kinds.values():
-        profile = terms.profile(settings, kind)
-        if not kind.is_batch and profile not in settings.profiles:
-            raise BadSettings(f"kind {kind.name} wants profile {profile}: add [profiles.{profile}] to the settings")
 
 
 def _versions(settings: Settings, bus: NatsBus) -> Versions:

@@ -12,6 +12,10 @@ General layout:
     worker      one job: carries out what `core.lifecycle` decides
     attempt     one attempt on the pool
     conduct     one run of a batch
+    inbox       stimuli for a worker, in order
+    live        who runs which job here
+    terms       on what terms a kind runs
+    cancel      end a job by its log
     lease       renews what is held, and says when it is lost
     settle      dead letters, notices, acknowledgements
     watch       learns of ends that others wrote

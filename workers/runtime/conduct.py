@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ from contracts import headers as h
 from contracts.codec import canonical
 from contracts.errors import ErrorInfo, Reason, bounded
 from contracts.events import Cancelled, Completed, Failed, Started
+from contracts.tokens import is_token
 from infra.bus.base import BusError, NoSuchSubject, Stored, StreamFull, TooLarge
 from workers.core import job as core
 from workers.core.tally import Tally, child_id, duplicate_keys
@@ -100,19 +101,23 @@ class Conduct:
 
     async def _expand(self) -> None:
         try:
-            self._children = list(self._batch.expand(self._received.input))
+            children = list(self._batch.expand(self._received.input))
         except Exception as error:
             raise _Unfit("user", type(error).__name__, str(error)) from error
-        twice = duplicate_keys([child.key for child in self._children])
+        if not all(_is_well_formed(child) for child in children):
+            raise _Unfit("user", "BadExpansion", "expand must give a Child with a text key and a token as its kind")
+        twice = duplicate_keys([child.key for child in children])
         if twice:
             raise _Unfit("user", "DuplicateKey", f"the batch names {', '.join(map(repr, twice[:10]))} more than once")
-        if not self._children:
+        if not children:
             raise _Unfit("user", "EmptyBatch", "the batch has no children")
-        self._ids = [child_id(self._started.job_id, child.key) for child in self._children]
+        # Known from here on, so that whatever ends the batch ends them.
+        self._children = children
+        self._ids = [child_id(self._started.job_id, child.key) for child in children]
         since = 0
         if self._started.run > 1:
             since = await self._rooms.journal.last_requeued(self._started.kind, self._started.job_id)
-        self._tally = Tally([f"{c.kind}.{i}" for c, i in zip(self._children, self._ids, strict=True)], since)
+        self._tally = Tally([f"{c.kind}.{i}" for c, i in zip(children, self._ids, strict=True)], since)
 
     # Children out
 
@@ -125,7 +130,10 @@ class Conduct:
         return None
 
     async def _publish(self, index: int, child: Child) -> _Unfit | None:
-        body = canonical(child.input)
+        try:
+            body = canonical(child.input)
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            return _Unfit("user", type(error).__name__, f"child {child.key} cannot be published: {error}")
         headers = {
             h.MSG_ID: f"{child.kind}.{self._ids[index]}.{RUN}",
             h.JOB_ID: self._ids[index],
@@ -226,6 +234,14 @@ class Conduct:
                 correlation_id=self._started.correlation_id,
             )
         )
+
+
+def _is_well_formed(child: Any) -> bool:
+    if not isinstance(child, Child):
+        return False
+    # A struct believes whatever it is made with.
+    key, kind = cast(object, child.key), cast(object, child.kind)
+    return isinstance(key, str) and isinstance(kind, str) and is_token(kind)
 
 
 def _error(notice: joins.Notice, event: events.Event | None) -> ErrorInfo | None:

@@ -6,6 +6,7 @@ For eyes, never for decisions: what cannot be said is dropped, and nothing waits
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -30,6 +31,7 @@ from contracts.fleet import (
 )
 from infra.bus.base import Bus, BusError
 from infra.pool.base import PoolEvent
+from workers.runtime.inbox import Inbox
 
 __all__ = ["Fleet"]
 
@@ -49,7 +51,7 @@ class Fleet:
         self._gateway = gateway
         self._nonce = nonce
         self.versions = versions
-        self._post, self._outbox = anyio.create_memory_object_stream[FleetEvent](BACKLOG)
+        self._outbox: Inbox[FleetEvent] = Inbox()
         self._said = 0
         self._began = anyio.current_time()
         self._totals: dict[str, _Totals] = {}
@@ -66,10 +68,10 @@ class Fleet:
     def say(self, event: type[FleetEvent], **fields: Any) -> None:
         """Publish an event soon. Never waits; over a backlog of 1,000 it is dropped, with a word in the log."""
         value = event(gateway=self._gateway, time=self._bus.server_now(), **fields)
-        try:
-            self._post.send_nowait(value)
-        except anyio.WouldBlock:
+        if len(self._outbox) >= BACKLOG:
             log.warning("not said, too much is waiting: %s", value)
+        else:
+            self._outbox.put(value)
 
     def pool_event(self, profiles: Mapping[str, Any], event: PoolEvent) -> None:
         """Say what happened to a pool or an actor."""
@@ -184,17 +186,13 @@ class Fleet:
         """Say what is to be said, and renew the key, until cancelled."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._renew)
-            async for event in self._outbox:
-                await self._publish(event)
+            while True:
+                await self._publish(await self._outbox.get())
 
     async def last_words(self, limit_s: float) -> None:
         """Say what is still waiting to be said, within `limit_s`."""
         with anyio.move_on_after(limit_s):
-            while True:
-                try:
-                    event = self._outbox.receive_nowait()
-                except anyio.WouldBlock:
-                    return
+            while (event := self._outbox.take()) is not None:
                 await self._publish(event)
 
     async def _publish(self, event: FleetEvent) -> None:

@@ -24,6 +24,7 @@ from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.attempt import Attempt, call_for
 from workers.runtime.conduct import Conduct
+from workers.runtime.inbox import Inbox
 from workers.runtime.intake import Received
 from workers.runtime.journal import Written
 from workers.runtime.lease import Lease
@@ -44,7 +45,7 @@ class Worker:
         self._rooms = rooms
         self._kind = kind
         self._delivery = delivery
-        self._post, self._inbox = anyio.create_memory_object_stream[core.Stimulus](math.inf)
+        self._inbox: Inbox[core.Stimulus] = Inbox()
         self._queueing = anyio.CancelScope()
         self._attempt = anyio.CancelScope()
         self._attempt_over = anyio.Event()
@@ -76,11 +77,11 @@ class Worker:
     def drain(self) -> None:
         """The grace period is over: give the delivery back. A worker that is about to end anyway goes on to its end."""
         self._grace_s = 0.0
-        self._post.send_nowait(core.Drained())
+        self._interrupt(core.Drained())
 
     def tell(self, log_view: LogView) -> None:
-        """The log has moved by another's hand."""
-        self._post.send_nowait(core.LogRead(log_view))
+        """The log was ended by another's hand."""
+        self._interrupt(core.LogRead(log_view))
 
     def adopt(self, received: Received, delivery: Delivery, lease: Lease) -> bool:
         """Carry on under a newer delivery of the same job; False where the attempt is over."""
@@ -88,7 +89,7 @@ class Worker:
             return False
         self._delivery = self._lease.delivery = delivery
         self._lease.renewed = lease.renewed
-        self._post.send_nowait(core.Adopted(received.ticket))
+        self._inbox.put(core.Adopted(received.ticket))
         return True
 
     async def _work(self) -> None:
@@ -98,8 +99,7 @@ class Worker:
             if not await self._reserve():
                 await self._rooms.settle.nak(self._delivery, 0.0)
                 return
-            async with anyio.create_task_group() as group:
-                await self._loop(group)
+            await self._loop_beside_attempt()
         finally:
             if self._rooms.live.runner(ticket.kind, ticket.job_id) is self:
                 self._rooms.fleet.forget(ticket.kind, ticket.job_id)
@@ -114,7 +114,15 @@ class Worker:
             self._reservation = await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
         return self._reservation is not None
 
-    async def _loop(self, group: TaskGroup) -> None:
+    async def _loop_beside_attempt(self) -> None:
+        if not (self._kind.is_batch or self._kind.takes_context):
+            # Nothing is heard of it before its outcome, so there is nothing to do beside it: a task saved a short job.
+            await self._loop(None)
+            return
+        async with anyio.create_task_group() as group:
+            await self._loop(group)
+
+    async def _loop(self, group: TaskGroup | None) -> None:
         """Decide, carry out, and decide again with what came of it."""
         self.job = self._first()
         error = self._received.error
@@ -130,7 +138,7 @@ class Worker:
                 answer = await self._carry_out(command, group)
             if self.job.phase is Phase.SETTLED:
                 return
-            stimulus = answer if answer is not None else await self._inbox.receive()
+            stimulus = answer if answer is not None else await self._inbox.get()
 
     def _first(self) -> Job:
         settings, kind = self._rooms.settings, self._kind
@@ -143,10 +151,10 @@ class Worker:
             stored=self._delivery.stored,
         )
 
-    async def _carry_out(self, command: core.Command, group: TaskGroup) -> core.Stimulus | None:
+    async def _carry_out(self, command: core.Command, group: TaskGroup | None) -> core.Stimulus | None:
         return await _HANDS[type(command)](self, command, group)
 
-    async def _append(self, command: core.Append, group: TaskGroup) -> core.Stimulus:
+    async def _append(self, command: core.Append, group: TaskGroup | None) -> core.Stimulus:
         done = await self._rooms.journal.append(
             command.event, after=command.after, traceparent=self._received.traceparent
         )
@@ -155,23 +163,26 @@ class Worker:
             return core.Stored(done.sequence)
         return core.LogRead(self._seen(done))
 
-    async def _read(self, command: core.Read, group: TaskGroup) -> core.Stimulus:
+    async def _read(self, command: core.Read, group: TaskGroup | None) -> core.Stimulus:
         ticket = self._received.ticket
         return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
 
-    async def _probe(self, command: core.Probe, group: TaskGroup) -> core.Stimulus:
+    async def _probe(self, command: core.Probe, group: TaskGroup | None) -> core.Stimulus:
         stream, _, sequence = command.origin.partition(":")
         return core.Probed(await self._rooms.journal.exists(stream, int(sequence)))
 
-    async def _run(self, command: core.Run, group: TaskGroup) -> None:
+    async def _run(self, command: core.Run, group: TaskGroup | None) -> None:
         self._rooms.live.runs(self)
-        group.start_soon(self._attempt_it, command.started)
+        if group is None:
+            await self._attempt_it(command.started)
+        else:
+            group.start_soon(self._attempt_it, command.started)
 
     async def _attempt_it(self, started: Started) -> None:
         try:
             with self._attempt:
                 if self._kind.is_batch:
-                    await Conduct(self._rooms, self._kind, self._received, started, self._post.send_nowait).run()
+                    await Conduct(self._rooms, self._kind, self._received, started, self._inbox.put).run()
                 else:
                     await self._attempt_on_pool(started)
         finally:
@@ -188,20 +199,20 @@ class Worker:
             streams=self._kind.takes_context,
             traceparent=self._received.traceparent,
         )
-        attempt = Attempt(self._rooms.bus, self._rooms.store, self._post.send_nowait, lambda: self._grace_s)
+        attempt = Attempt(self._rooms.bus, self._rooms.store, self._inbox.put, lambda: self._grace_s)
         await attempt.run(reservation, call)
 
-    async def _stop(self, command: core.Stop, group: TaskGroup) -> None:
+    async def _stop(self, command: core.Stop, group: TaskGroup | None) -> None:
         self._attempt.cancel()
         await self._attempt_over.wait()
 
-    async def _bury(self, command: core.Bury, group: TaskGroup) -> core.Stimulus:
+    async def _bury(self, command: core.Bury, group: TaskGroup | None) -> core.Stimulus:
         sequence = await self._rooms.settle.bury(
             self._delivery, self._received.ticket, command.reason, run=command.run, attempts=command.attempts
         )
         return core.Buried(sequence)
 
-    async def _refuse(self, command: core.Refuse, group: TaskGroup) -> None:
+    async def _refuse(self, command: core.Refuse, group: TaskGroup | None) -> None:
         ticket = self._received.ticket
         sequence = await self._rooms.settle.bury(
             self._delivery, ticket, command.reason, run=ticket.run or 1, attempts=0
@@ -211,10 +222,10 @@ class Worker:
         )
         await self._rooms.settle.pay_refused(ticket, sequence)
 
-    async def _pay(self, command: core.Pay, group: TaskGroup) -> None:
+    async def _pay(self, command: core.Pay, group: TaskGroup | None) -> None:
         await self._rooms.settle.pay(self._received.ticket, command.end, command.sequence)
 
-    async def _hand_over(self, command: core.HandOver, group: TaskGroup) -> core.Stimulus:
+    async def _hand_over(self, command: core.HandOver, group: TaskGroup | None) -> core.Stimulus:
         ticket = self._received.ticket
         runner = self._rooms.live.runner(ticket.kind, ticket.job_id)
         if runner is not None and runner.adopt(self._received, self._delivery, self._lease):
@@ -222,18 +233,24 @@ class Worker:
         await anyio.sleep(LOOK_AGAIN_S)
         return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
 
-    async def _ack(self, command: core.Ack, group: TaskGroup) -> None:
+    async def _ack(self, command: core.Ack, group: TaskGroup | None) -> None:
         await self._rooms.settle.ack(self._delivery)
 
-    async def _nak(self, command: core.Nak, group: TaskGroup) -> None:
+    async def _nak(self, command: core.Nak, group: TaskGroup | None) -> None:
         await self._rooms.settle.nak(self._delivery, command.delay_s)
 
-    async def _leave(self, command: core.Leave, group: TaskGroup) -> None:
+    async def _leave(self, command: core.Leave, group: TaskGroup | None) -> None:
         log.info("%s: not ours to settle any more", self)
 
     def _seen(self, view: LogView) -> LogView:
         """The log as this worker must take it: a job runs here only if another worker runs it."""
         return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self))
+
+    def _interrupt(self, stimulus: core.Stimulus) -> None:
+        """Feed in what stops the attempt; one that the loop itself waits for is stopped at once."""
+        self._inbox.put(stimulus)
+        if not (self._kind.is_batch or self._kind.takes_context):
+            self._attempt.cancel()
 
     def _lost(self, held: anyio.CancelScope) -> None:
         """The lease ends: what runs is killed at once, and nothing is sent on this delivery any more."""
@@ -243,7 +260,7 @@ class Worker:
         held.cancel()
 
 
-_HANDS: dict[type, Callable[[Worker, Any, TaskGroup], Awaitable[core.Stimulus | None]]] = {
+_HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stimulus | None]]] = {
     core.Append: Worker._append,
     core.Read: Worker._read,
     core.Probe: Worker._probe,

@@ -79,6 +79,9 @@ class Stream:
         """The last sequence on a subject filter, 0 for none; of the whole stream, ever, for None."""
         if subject is None:
             return self.last_sequence
+        if subject == ">":
+            # The server looks under the stream's last sequence alone: 0 where that message is gone, whatever is left.
+            return self.last_sequence if self.last_sequence in self._kept else 0
         return max((next(reversed(self._by_subject[found])) for found in self._matching(subject)), default=0)
 
     def after(self, sequence: int, subject: str) -> Iterator[int]:

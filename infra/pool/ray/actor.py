@@ -1,4 +1,4 @@
-"""The one actor class: a host, and the calls that reach it. What crosses is msgpack; nothing of the bus is unpickled."""
+"""The one actor class: a host, and the calls that reach it. They cross as msgpack: nothing of the bus is unpickled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class JobActor:
 
     async def ready(self) -> bytes:
         """A `Whereabouts`."""
-        import ray  # noqa: PLC0415 - in an actor Ray is imported already
+        import ray  # in an actor it is imported already
 
         error = self._host if isinstance(self._host, ErrorInfo) else None
         node = ray.get_runtime_context().get_node_id()

@@ -11,10 +11,8 @@ import asyncio
 import logging
 import math
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -28,8 +26,9 @@ import anyio
 from infra.pool import provenance
 from infra.pool.base import ConfigError, Profile
 from infra.pool.ray.address import Address
+from infra.pool.ray.workplace import Workplace
 
-__all__ = ["BorrowedRay", "Cluster", "EmbeddedRay", "JoinedRay", "in_own_thread", "prepare_environment"]
+__all__ = ["BorrowedRay", "Cluster", "EmbeddedRay", "JoinedRay", "check_room", "in_own_thread", "prepare_environment"]
 
 _log = logging.getLogger("jetray.pool")
 
@@ -58,7 +57,7 @@ def prepare_environment() -> None:
 
 
 class Cluster(Protocol):
-    """A Ray that can be had. `start` and `stop` block, and run in the same thread; `stop` follows whatever `start` did."""
+    """A Ray to be had. `start` and `stop` block, and run in the same thread; `stop` follows whatever `start` did."""
 
     def start(self) -> None:
         """Connect this process. Raises `ConfigError`."""
@@ -71,6 +70,21 @@ class Cluster(Protocol):
     def stop(self) -> None:
         """Disconnect it, and leave nothing behind."""
         ...
+
+
+def check_room(profiles: Iterable[Profile], resources: Mapping[str, float]) -> None:
+    """Raise `ConfigError` where an embedded Ray cannot hold all actors: it would wait for room for ever.
+
+    There are as many CPUs as we say that there are. Of the rest there is what there is.
+    """
+    for setting, resource in (("gpus", "GPU"), ("memory", "memory")):
+        wanted = {p.name: p.actors * getattr(p, setting) for p in profiles if getattr(p, setting)}
+        total, there = sum(wanted.values()), resources.get(resource, 0)
+        if total > there:
+            raise ConfigError(
+                f"profiles {', '.join(wanted)}: together their actors want {setting} = {total:g}, and this host has "
+                f"{there:g}: lower {setting} or actors, or set RAY_ADDRESS to a larger cluster"
+            )
 
 
 @asynccontextmanager
@@ -105,12 +119,12 @@ class EmbeddedRay:
 
     def __init__(self, profiles: Iterable[Profile]) -> None:
         self._profiles = list(profiles)
-        self._directory: Path | None = None
+        self._workplace: Workplace | None = None
 
     def start(self) -> None:
         """Takes seconds."""
         ray = _imported()
-        self._directory = _short_directory()
+        self._workplace = Workplace()
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, math.ceil(sum(p.actors * p.cpus for p in self._profiles))),
@@ -118,9 +132,9 @@ class EmbeddedRay:
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             configure_logging=False,
-            _temp_dir=str(self._directory),
+            _temp_dir=str(self._workplace.path),
         )
-        self._check_room(ray.cluster_resources())
+        check_room(self._profiles, ray.cluster_resources())
 
     def abort(self) -> None:
         """It takes seconds, but it comes to an end."""
@@ -132,18 +146,8 @@ class EmbeddedRay:
             # The autoscaler's monitor does not heed SIGTERM once its cluster is gone: a second of waiting for nothing.
             ray._private.worker._global_node.kill_monitor(check_alive=False)
         ray.shutdown(wait_for_processes=True)
-        _remove(self._directory)
-
-    def _check_room(self, resources: Mapping[str, float]) -> None:
-        """CPUs are what we say that there are. Of the rest there is what there is, and Ray would wait for ever."""
-        for setting, resource in (("gpus", "GPU"), ("memory", "memory")):
-            wanted = {p.name: p.actors * getattr(p, setting) for p in self._profiles if getattr(p, setting)}
-            there = resources.get(resource, 0)
-            if sum(wanted.values()) > there:
-                raise ConfigError(
-                    f"profiles {', '.join(wanted)}: their actors want {setting} = {sum(wanted.values()):g} together, and "
-                    f"this host has {there:g}: lower {setting} or actors, or set RAY_ADDRESS to a larger cluster"
-                )
+        if self._workplace is not None:
+            self._workplace.remove()
 
 
 class JoinedRay:
@@ -152,27 +156,27 @@ class JoinedRay:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._aborted = threading.Event()
-        self._directory: Path | None = None
+        self._workplace: Workplace | None = None
         self._raylet: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Takes seconds, or as long as the head takes to come up."""
         ray = _imported()
-        self._directory = _short_directory()
-        with (self._directory / "raylet.log").open("wb") as log:
+        self._workplace = Workplace()
+        directory = self._workplace.path
+        with (directory / "raylet.log").open("wb") as log:
             self._raylet = subprocess.Popen(
-                [sys.executable, "-P", "-m", "infra.pool.ray.raylet", str(self._address), str(self._directory)],
+                [sys.executable, "-P", "-m", "infra.pool.ray.raylet", str(self._address), str(directory)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(provenance.ROOT), *filter(None, sys.path)])},
                 start_new_session=True,
             )
-        self._await_raylet(self._raylet, self._directory)
+        self._await_raylet(self._raylet, directory)
         if not self._aborted.is_set():
-            ray.init(
-                address=str(self._address), log_to_driver=False, configure_logging=False, _temp_dir=str(self._directory)
-            )
+            # Of several raylets on this host, the directory picks ours.
+            ray.init(address=str(self._address), log_to_driver=False, configure_logging=False, _temp_dir=str(directory))
 
     def abort(self) -> None:
         """Wait no longer for the head."""
@@ -189,7 +193,8 @@ class JoinedRay:
             except subprocess.TimeoutExpired:
                 self._raylet.kill()
                 self._raylet.wait()
-        _remove(self._directory)
+        if self._workplace is not None:
+            self._workplace.remove()
 
     def _await_raylet(self, raylet: subprocess.Popen[bytes], directory: Path) -> None:
         said = time.monotonic()
@@ -208,7 +213,7 @@ class JoinedRay:
 
 def _imported() -> Any:
     prepare_environment()
-    import ray  # noqa: PLC0415 - see the package's docstring
+    import ray
 
     # It warns that it left our SIGTERM handler alone, which is what we want.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
@@ -220,21 +225,3 @@ def _imported() -> Any:
 def _log_report(data: Mapping[str, Any], ignore_prefix: bool) -> None:
     for line in data["lines"]:
         _log.warning("ray: %s", line)
-
-
-def _short_directory() -> Path:
-    """A fresh directory in which the path of Ray's sockets stays under the 103 bytes that systems allow."""
-    base = tempfile.gettempdir()
-    if len(base) > 20 and os.access("/tmp", os.W_OK):
-        base = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="jetray-", dir=base))
-
-
-def _remove(directory: Path | None) -> None:
-    """Ray's last processes may still write a line while they end."""
-    for _ in range(100):
-        if directory is None or not directory.exists():
-            return
-        shutil.rmtree(directory, ignore_errors=True)
-        time.sleep(0.02)
-    _log.warning("could not remove %s", directory)

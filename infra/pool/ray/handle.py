@@ -113,7 +113,8 @@ class RayActor:
                     key: value for key, value in options(self._profile, self._name).items() if value and "num" in key
                 }
                 _log.warning("%s is still waiting for room in the Ray cluster: it wants %s", self._name, wants)
-            return await ready
+            created: bytes = await ready
+            return created
         finally:
             ready.cancel()
 

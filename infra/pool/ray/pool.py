@@ -15,7 +15,7 @@ __all__ = ["RayPool"]
 
 
 class RayPool(CrewedPool):
-    """Runs jobs in Ray actors. Needs asyncio. `cluster` is for whoever has a Ray already; `address` then says nothing."""
+    """Runs jobs in Ray actors, on asyncio. `cluster` is for whoever has a Ray already, instead of an `address`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class _RaySpawner:
         return in_own_thread(self._cluster)
 
     def spawn(self, profile: Profile, name: str) -> Actor:
-        from infra.pool.ray.handle import RayActor  # noqa: PLC0415 - it imports Ray, which is there by now
+        from infra.pool.ray.handle import RayActor  # it imports Ray, which is there by now
 
         return RayActor(name, profile, self._host)
 

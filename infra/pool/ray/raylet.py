@@ -28,7 +28,7 @@ QUERY_S = 30.0
 
 
 def main(head: str, directory: str) -> None:
-    """Wait for the head, compare versions, and be a raylet until the gateway is gone."""
+    """Wait for the head, see whether we fit it, and be a raylet until the gateway is gone."""
     threading.Thread(target=_end_with_stdin, name="gateway", daemon=True).start()
     prepare_environment()
     address = parse_address(head)
@@ -40,7 +40,7 @@ def main(head: str, directory: str) -> None:
     except ConfigError as error:
         print(error, flush=True)
         sys.exit(CONFIG_STATUS)
-    from ray.scripts.scripts import start  # noqa: PLC0415 - see the package's docstring
+    from ray.scripts.scripts import start
 
     start.main(
         [
@@ -73,7 +73,7 @@ def _parts(versions: Mapping[str, str], count: int) -> list[str]:
 
 
 def _ray() -> str:
-    import ray  # noqa: PLC0415 - see the package's docstring
+    import ray
 
     return ray.__version__
 
@@ -88,19 +88,35 @@ def _await_head(address: Address) -> None:
 
 
 def _versions(address: Address) -> Mapping[str, str]:
-    from ray._common.usage import usage_constants  # noqa: PLC0415
-    from ray._private import ray_constants  # noqa: PLC0415
-    from ray._raylet import GcsClient  # noqa: PLC0415
+    from ray._common.usage import usage_constants
+    from ray._private import ray_constants
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RpcError
 
-    client = GcsClient(address=str(address))
-    data = client.internal_kv_get(
-        usage_constants.CLUSTER_METADATA_KEY, namespace=ray_constants.KV_NAMESPACE_CLUSTER, timeout=QUERY_S
-    )
-    return json.loads(data)
+    try:
+        # Without a token the client would not raise but end the process.
+        ensure_token_if_auth_enabled(create_token_if_missing=False)
+        data = GcsClient(address=str(address)).internal_kv_get(
+            usage_constants.CLUSTER_METADATA_KEY, namespace=ray_constants.KV_NAMESPACE_CLUSTER, timeout=QUERY_S
+        )
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"the Ray cluster at {address} wants its token and does not get it: set RAY_AUTH_TOKEN, or name the file "
+            "that holds it in RAY_AUTH_TOKEN_PATH; for a cluster without tokens set RAY_AUTH_MODE=disabled"
+        ) from error
+    except RpcError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: something listens there, but it does not answer as a Ray head does: "
+            "name the head's own port, 6379 unless changed"
+        ) from error
+    versions: dict[str, str] = json.loads(data)
+    return versions
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock would be held when Python ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -16,7 +15,7 @@ from infra.bus.memory import MemoryBus, MemoryServer
 from infra.bus.nats import connect
 from tests.conformance.bus.world import World
 
-LEASE_S: Final = {"memory": 0.2, "virtual": 60.0, "nats": 0.6}
+LEASE_S: Final = {"memory": 0.1, "virtual": 60.0, "nats": 0.6}
 
 
 @pytest.fixture(params=["memory", "virtual", pytest.param("nats", marks=pytest.mark.server)])
@@ -32,11 +31,11 @@ def anyio_backend(kind: str) -> str | tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def world(kind: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(kind: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A server of the test's own, and a connection to it."""
     if kind == "nats":
         # A stream deleted and made anew under the same name may find what the first one left on disk.
-        async with nats_server(tmp_path) as server, connect(server.url, name="one") as bus:
+        async with nats_server(tmp_path_factory.mktemp("nats")) as server, connect(server.url, name="one") as bus:
             yield World(bus, lambda: connect(server.url, name="another"), LEASE_S[kind])
     else:
         memory = MemoryServer()

@@ -75,6 +75,18 @@ async def test_what_a_work_queue_has_settled_is_gone(world: World) -> None:
     assert await world.bus.last("JOBS", "jobs.echo") is None
 
 
+async def test_the_filter_for_everything_looks_under_the_last_sequence_alone(world: World) -> None:
+    await world.queue()
+    await world.enqueue(b"1", b"2")
+    [_, second] = await world.lease(2)
+    await world.bus.ack(second)
+    await world.until(lambda state: state.depth == 1)
+    assert await world.bus.last("JOBS", ">") is None
+    first = await world.bus.last("JOBS", "jobs.*")
+    assert first is not None
+    assert first.body == b"1"
+
+
 async def test_a_stream_that_does_not_exist_is_refused(world: World) -> None:
     for read in (world.bus.last("NONE", ">"), world.bus.get("NONE", 1), world.bus.consumer("NONE", "echo")):
         with pytest.raises(Refused) as refused:

@@ -86,7 +86,6 @@ class World:
         async with self.pulling(count) as puller:
             return await take(puller, count, self.lease_s)
 
-
     async def nak(self, delivery: Delivery) -> None:
         """Give a message back, and wait until the server has it back: a pull sent later may be read earlier.
 

@@ -12,8 +12,15 @@ from infra.pool.ray.cluster import BorrowedRay
 from infra.pool.ray.pool import RayPool
 from tests.conformance.pool.worlds import World
 
+SETTINGS = [
+    "memory",
+    "memory on trio",
+    pytest.param("process", marks=pytest.mark.slow),
+    pytest.param("ray", marks=pytest.mark.ray),
+]
 
-@pytest.fixture(params=["memory", "memory on trio", "process", pytest.param("ray", marks=pytest.mark.ray)])
+
+@pytest.fixture(params=SETTINGS)
 def setting(request: pytest.FixtureRequest) -> str:
     return request.param
 

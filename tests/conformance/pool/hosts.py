@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
+import msgspec
 
 from contracts.calls import Call, Emitted, Frame, Raised, Reported, Returned
 from contracts.errors import ErrorInfo
@@ -79,7 +82,7 @@ class TestHost:
     async def _mumbles(self, call: Call, send: Send) -> Raised:
         try:
             send(Reported(done="three"))  # type: ignore[arg-type]
-        except Exception as error:
+        except ValueError as error:
             return Raised(error=ErrorInfo(reason="user", type=type(error).__name__, message=str(error)))
         raise AssertionError("a frame that nobody can read was taken")
 
@@ -107,6 +110,17 @@ class TestHost:
         send(Reported(step="persisting", done=os.getpid()))
         await anyio.sleep_forever()
         raise AssertionError
+
+    async def _spawns(self, call: Call, send: Send) -> Returned:
+        """Starts a process of its own, says which, and never stops."""
+        child = subprocess.Popen(["sleep", "3600"])  # noqa: ASYNC220 - as jobs do
+        send(Reported(step="spawned", done=child.pid))
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def _environment(self, call: Call, send: Send) -> Returned:
+        told = {"path": sys.path, "python_path": os.environ.get("PYTHONPATH"), "stdin": sys.stdin.read()}
+        return Returned(result=msgspec.json.encode(told))
 
     async def _blocks(self, call: Call, send: Send) -> Returned:
         """Async by name, and then sleeps on its loop."""

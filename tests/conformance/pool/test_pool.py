@@ -205,12 +205,12 @@ async def test_a_lost_actor_loses_its_job_and_is_replaced(world: World) -> None:
         world.slay(pool, ready.actor, await underway(execution))
         outcome = await execution.outcome()
         assert isinstance(outcome, Gone)
-        assert (outcome.error.reason, outcome.error.type, outcome.error.retryable) == ("lost", "ActorDied", True)
+        assert (outcome.error.reason, outcome.error.type, outcome.error.retryable) == ("lost", "ActorDiedError", True)
         (failed,) = await world.heard("failed")
         assert (failed.actor, failed.jobs, failed.executions) == (ready.actor, ("holds.J1",), 0)
         assert failed.error == outcome.error
         (restarted,) = await world.heard("restarted")
-        assert (restarted.replaces, restarted.restarts, restarted.reason) == (ready.actor, 1, "ActorDied")
+        assert (restarted.replaces, restarted.restarts, restarted.reason) == (ready.actor, 1, "ActorDiedError")
         assert isinstance(await finish(pool, call("echo")), Returned)
         assert restarted.actor != ready.actor
         assert pool.slots("default", exclusive=False).free == 1

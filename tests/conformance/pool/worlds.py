@@ -31,9 +31,7 @@ class World:
     told: anyio.Event = field(default_factory=anyio.Event)
 
     @asynccontextmanager
-    async def pool(
-        self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY
-    ) -> AsyncIterator[Pool]:
+    async def pool(self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY) -> AsyncIterator[Pool]:
         """A pool of one profile `default`, served until the block ends."""
         pool = self.unserved(actors=actors, concurrency=concurrency, factory=factory)
         async with anyio.create_task_group() as tasks:

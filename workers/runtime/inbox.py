@@ -1,0 +1,39 @@
+"""An unbounded queue for one reader, without a task or a stream to close."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import anyio
+
+__all__ = ["Inbox"]
+
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
+    """Items in order, for one reader."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._news = anyio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        """Add an item."""
+        self._items.append(item)
+        self._news.set()
+
+    def take(self) -> T | None:
+        """The next item; None where there is none."""
+        return self._items.popleft() if self._items else None
+
+    async def get(self) -> T:
+        """The next item, waited for."""
+        while not self._items:
+            self._news = anyio.Event()
+            await self._news.wait()
+        return self._items.popleft()
