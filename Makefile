@@ -34,7 +34,7 @@ test: $(SETUP)  ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-unit: $(SETUP)  ## Run the tests that need neither Ray nor a nats-server
-	@$(BIN)/python -m pytest -m "not ray and not server" $(ARGS)
+	@$(BIN)/python -m pytest -m "not ray and not server and not slow" $(ARGS)
 
 test-pythons: $(SETUP)  ## Run the unit tests on each newer Python of this machine
 	@bash tests/other_pythons.sh $(ARGS)

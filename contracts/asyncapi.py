@@ -177,7 +177,7 @@ def _agents(document: _Document) -> None:
 
 def _workers(document: _Document) -> None:
     for event in FLEET_EVENTS:
-        name = f"workers.{event.topic}.{event.name}"
+        name = "workers." + ".".join(event.words())
         about = str(document.messages[name]["summary"])
         document.channel("send", f"{name}.{{gateway}}", [name], about, tag="workers", stream=subjects.WORKERS)
 

@@ -138,7 +138,7 @@ def shared() -> Json:
         if event is not Completed:
             found[f"log.{event_name(event)}"] = _message(event, headers="EventHeaders")
     for fleet in FLEET_EVENTS:
-        found[f"workers.{fleet.topic}.{fleet.name}"] = _message(fleet, headers="WorkerHeaders")
+        found["workers." + ".".join(fleet.words())] = _message(fleet, headers="WorkerHeaders")
     return _named(found)
 
 

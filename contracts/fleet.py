@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -39,14 +40,24 @@ Time = Annotated[datetime, Meta(tz=True)]
 PressureReason = Literal["depth", "events_full", "dlq_full", "circuit_open"]
 
 
-class FleetEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every `workers.*` event tells."""
+def _tag(name: str) -> str:
+    """`GatewayStarted` is `gateway.started`, in its subject and in its body."""
+    topic, event = re.findall("[A-Z][a-z]+", name)
+    return f"{topic}.{event}".lower()
 
-    topic: ClassVar[str]
-    name: ClassVar[str]
+
+class FleetEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag=_tag):
+    """What every `workers.*` event tells."""
 
     gateway: str
     time: Time
+
+
+    @classmethod
+    def words(cls) -> tuple[str, str]:
+        """The two tokens of its subject after `workers`: topic and event."""
+        topic, _, event = str(cls.__struct_config__.tag).partition(".")
+        return topic, event
 
 
 class Versions(Struct, frozen=True, kw_only=True):
@@ -61,18 +72,12 @@ class Versions(Struct, frozen=True, kw_only=True):
 class GatewayStarted(FleetEvent, frozen=True, kw_only=True):
     """It pulls from now on. Its Ray may still be starting."""
 
-    topic: ClassVar[str] = "gateway"
-    name: ClassVar[str] = "started"
-
     kinds: list[str]
     versions: Versions
 
 
 class GatewayDraining(FleetEvent, frozen=True, kw_only=True):
     """It pulls no more; running jobs have the grace period."""
-
-    topic: ClassVar[str] = "gateway"
-    name: ClassVar[str] = "draining"
 
     reason: str
     active: Count
@@ -81,17 +86,11 @@ class GatewayDraining(FleetEvent, frozen=True, kw_only=True):
 class GatewayStopped(FleetEvent, frozen=True, kw_only=True):
     """Its last word."""
 
-    topic: ClassVar[str] = "gateway"
-    name: ClassVar[str] = "stopped"
-
     uptime_ms: Count
 
 
 class PoolCreated(FleetEvent, frozen=True, kw_only=True):
     """A profile's pool has its actors."""
-
-    topic: ClassVar[str] = "pool"
-    name: ClassVar[str] = "created"
 
     profile: str
     actors: list[str]
@@ -104,9 +103,6 @@ class PoolCreated(FleetEvent, frozen=True, kw_only=True):
 class PoolResized(FleetEvent, frozen=True, kw_only=True):
     """A pool grew or shrank."""
 
-    topic: ClassVar[str] = "pool"
-    name: ClassVar[str] = "resized"
-
     profile: str
     before: Count
     after: Count
@@ -116,9 +112,6 @@ class PoolResized(FleetEvent, frozen=True, kw_only=True):
 class ActorInitialized(FleetEvent, frozen=True, kw_only=True):
     """An actor is ready."""
 
-    topic: ClassVar[str] = "actor"
-    name: ClassVar[str] = "initialized"
-
     profile: str
     actor: str
     duration_ms: Count
@@ -126,9 +119,6 @@ class ActorInitialized(FleetEvent, frozen=True, kw_only=True):
 
 class ActorFailed(FleetEvent, frozen=True, kw_only=True):
     """An actor died, or could not start."""
-
-    topic: ClassVar[str] = "actor"
-    name: ClassVar[str] = "failed"
 
     profile: str
     actor: str
@@ -142,9 +132,6 @@ class ActorFailed(FleetEvent, frozen=True, kw_only=True):
 class ActorRestarted(FleetEvent, frozen=True, kw_only=True):
     """A new actor stands in a dead one's place."""
 
-    topic: ClassVar[str] = "actor"
-    name: ClassVar[str] = "restarted"
-
     profile: str
     actor: str
     replaces: str
@@ -155,9 +142,6 @@ class ActorRestarted(FleetEvent, frozen=True, kw_only=True):
 class ActorRetired(FleetEvent, frozen=True, kw_only=True):
     """An actor was let go: scaled down, recycled or drained."""
 
-    topic: ClassVar[str] = "actor"
-    name: ClassVar[str] = "retired"
-
     profile: str
     actor: str
     reason: str
@@ -166,9 +150,6 @@ class ActorRetired(FleetEvent, frozen=True, kw_only=True):
 
 class BackpressureApplied(FleetEvent, frozen=True, kw_only=True):
     """A kind is over its high watermark at the pool's greatest size, or cannot be worked."""
-
-    topic: ClassVar[str] = "backpressure"
-    name: ClassVar[str] = "applied"
 
     kind: str
     depth: Count
@@ -180,9 +161,6 @@ class BackpressureApplied(FleetEvent, frozen=True, kw_only=True):
 class BackpressureReleased(FleetEvent, frozen=True, kw_only=True):
     """The pressure is off."""
 
-    topic: ClassVar[str] = "backpressure"
-    name: ClassVar[str] = "released"
-
     kind: str
     depth: Count
     low: Count
@@ -193,9 +171,6 @@ class BackpressureReleased(FleetEvent, frozen=True, kw_only=True):
 class IntakeRefused(FleetEvent, frozen=True, kw_only=True):
     """A message was refused because of its id; the log of that id was not touched."""
 
-    topic: ClassVar[str] = "intake"
-    name: ClassVar[str] = "refused"
-
     kind: str
     job_id: str
     reason: Reason
@@ -204,9 +179,6 @@ class IntakeRefused(FleetEvent, frozen=True, kw_only=True):
 
 class ControlDone(FleetEvent, frozen=True, kw_only=True):
     """A command was carried out."""
-
-    topic: ClassVar[str] = "control"
-    name: ClassVar[str] = "done"
 
     command: str
     """The subject that it came on."""
@@ -217,9 +189,6 @@ class ControlDone(FleetEvent, frozen=True, kw_only=True):
 
 class ControlRefused(FleetEvent, frozen=True, kw_only=True):
     """A command was refused, and why."""
-
-    topic: ClassVar[str] = "control"
-    name: ClassVar[str] = "refused"
 
     command: str
     sequence: Count

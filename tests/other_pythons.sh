@@ -46,7 +46,7 @@ for version in "${versions[@]}"; do
     bash .ci/venv.sh "$python" ".venv-$version" || { failed+=("$version"); continue; }
   fi
   # A cache of its own: the last failures of one Python are not those of another.
-  ".venv-$version/bin/python" -m pytest -m "not ray and not server" -o cache_dir=".venv-$version/.pytest_cache" "$@" \
+  ".venv-$version/bin/python" -m pytest -m "not ray and not server and not slow" -o cache_dir=".venv-$version/.pytest_cache" "$@" \
     </dev/null || failed+=("$version")
 done
 

@@ -150,7 +150,7 @@ class TestSubjects:
             ),
             (subjects.agent("score", "seen", "P1"), "agent.{topic}.{event}.{job_id}"),
             *(
-                (subjects.worker(e.topic, e.name, "gw-1"), f"workers.{e.topic}.{e.name}.{{gateway}}")
+                (subjects.worker(*e.words(), "gw-1"), f"workers.{'.'.join(e.words())}.{{gateway}}")
                 for e in FLEET_EVENTS
             ),
             (subjects.cancel("plan", "P1"), "control.cancel.{kind}.{job_id}"),

@@ -144,20 +144,22 @@ class World:
         self, *kinds: Kind, name: str = "", hooks: Hooks | None = None, settings: Settings | None = None
     ) -> Member:
         """A gateway that serves. It has the first one's kinds and settings unless others are given."""
-        first = self.members[0] if self.members else None
-        known = kinds or (() if first is None else tuple(first.kinds.values()))
-        terms = settings or (_default() if first is None else first.settings)
-        gateway = msgspec.structs.replace(terms.gateway, name=name or f"gw-{len(self.members) + 1}")
-        member = Member(
-            known,
-            msgspec.structs.replace(terms, gateway=gateway),
-            server=self.server,
-            hooks=hooks or Hooks(),
-        )
+        member = self.lone_gateway(*kinds, name=name or f"gw-{len(self.members) + 1}", hooks=hooks, settings=settings)
         self.members.append(member)
         await self._group.start(member.serve)
         await self.settled(lambda: not member.leaks())
         return member
+
+    def lone_gateway(
+        self, *kinds: Kind, name: str = "lone", hooks: Hooks | None = None, settings: Settings | None = None
+    ) -> Member:
+        """A gateway that does not run."""
+        first = self.members[0] if self.members else None
+        known = kinds or (() if first is None else tuple(first.kinds.values()))
+        terms = settings or (_default() if first is None else first.settings)
+        gateway = msgspec.structs.replace(terms.gateway, name=name)
+        named = msgspec.structs.replace(terms, gateway=gateway)
+        return Member(known, named, server=self.server, hooks=hooks or Hooks())
 
     async def state(self, kind: str, *, stream: str = subjects.JOBS) -> ConsumerState:
         """Figures of a kind's normal lane, or of another consumer."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from contracts.catalogue import DOCUMENT_KEY
 from contracts.errors import ErrorInfo
 from contracts.events import Cancelled, Completed, Failed
 from contracts.inbound import InputSpec
@@ -93,6 +94,8 @@ class Kind:
     ) -> None:
         if not is_token(name) or name.endswith(f"-{HIGH}"):
             raise KindError(f"kind name {name!r} must be a token of A-Z a-z 0-9 _ - and must not end in -{HIGH}")
+        if name == DOCUMENT_KEY:
+            raise KindError(f"no kind may be named {name}: that key of KV kinds holds the AsyncAPI document")
         self.target = target
         self.name = name
         self.version = version

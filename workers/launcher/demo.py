@@ -104,19 +104,9 @@ class _Show:
         with View(with_ray=self._with_ray) as view:
             self._view = view
             view.note(f"nats-server listens on {running.url}")
-            with anyio.move_on_after(LIMIT_S) as limit:
-                async with (
-                    connect(running.url, name="jetray demo", wait=False) as bus,
-                    anyio.create_task_group() as group,
-                ):
-                    group.start_soon(view.refresh)
-                    await running.serving.wait()
-                    view.note("the gateway serves")
-                    await self._publish(bus, view)
-                    group.start_soon(self._follow, bus, subjects.AGENTS, "agent.*.*.*", view)
-                    group.start_soon(self._follow, bus, subjects.WORKERS, "workers.*.*.*", view)
-                    await self._until_the_plan_ends(bus, view)
-                    group.cancel_scope.cancel()
+            async with connect(running.url, name="jetray demo", wait=False) as bus:
+                with anyio.move_on_after(LIMIT_S) as limit:
+                    await self._play(running, bus, view)
             if limit.cancelled_caught:
                 raise Failure(f"the plan did not end within {LIMIT_S:g} s")
 
@@ -127,6 +117,17 @@ class _Show:
         self._view.conclude(self._result)
         succeeded = all(council.outcome == "completed" for council in self._result.councils)
         return exits.OK if succeeded else exits.FAILED
+
+    async def _play(self, running: Running, bus: Bus, view: View) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(view.refresh)
+            await running.serving.wait()
+            view.note("the gateway serves")
+            await self._publish(bus, view)
+            group.start_soon(self._follow, bus, subjects.AGENTS, "agent.*.*.*", view)
+            group.start_soon(self._follow, bus, subjects.WORKERS, "workers.*.*.*", view)
+            await self._until_the_plan_ends(bus, view)
+            group.cancel_scope.cancel()
 
     async def _publish(self, bus: Bus, view: View) -> None:
         import msgspec

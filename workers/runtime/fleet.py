@@ -6,7 +6,6 @@ For eyes, never for decisions: what cannot be said is dropped, and nothing waits
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -196,11 +195,12 @@ class Fleet:
                 await self._publish(event)
 
     async def _publish(self, event: FleetEvent) -> None:
+        topic, name = event.words()
         self._said += 1
         message_id = f"{self._nonce}.w{self._said}"
         headers = {
             h.CE_SPECVERSION: "1.0",
-            h.CE_TYPE: event_type(f"workers.{event.topic}", event.name),
+            h.CE_TYPE: event_type(f"workers.{topic}", name),
             h.CE_SOURCE: f"/jetray/{self._gateway}",
             h.CE_ID: message_id,
             h.CE_SUBJECT: self._gateway,
@@ -209,9 +209,9 @@ class Fleet:
             h.MSG_ID: message_id,
         }
         try:
-            await self._bus.publish(subjects.worker(event.topic, event.name, self._gateway), encode(event), headers)
+            await self._bus.publish(subjects.worker(topic, name, self._gateway), encode(event), headers)
         except BusError as error:
-            log.warning("not said: %s %s: %s", event.topic, event.name, error)
+            log.warning("not said: %s.%s: %s", topic, name, error)
 
     async def _renew(self) -> None:
         while True:

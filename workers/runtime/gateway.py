@@ -17,7 +17,7 @@ from contracts import asyncapi, catalogue, subjects
 from contracts.fleet import GatewayDraining, GatewayStarted, GatewayStopped, Versions
 from contracts.inbound import Limits
 from contracts.subjects import JOBS, KINDS
-from infra.bus.base import Bus, BusError, Delivery
+from infra.bus.base import Bus, BusError, Delivery, TooLarge
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
 from workers.kinds.registry import Kind
@@ -182,7 +182,10 @@ class Gateway:
         for info in infos:
             await bus.put(KINDS, info.name, catalogue.encode(info))
         document = asyncapi.document(infos, version=self._rooms.fleet.versions.jetray)
-        await bus.put(KINDS, catalogue.DOCUMENT_KEY, asyncapi.encode(document))
+        try:
+            await bus.put(KINDS, catalogue.DOCUMENT_KEY, asyncapi.encode(document, indent=None))
+        except TooLarge as error:
+            log.warning("KV kinds goes without the AsyncAPI document; `jetray asyncapi` prints it: %s", error)
 
     async def _look_at_depths(self) -> None:
         rooms = self._rooms
