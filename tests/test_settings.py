@@ -278,13 +278,15 @@ def plain(text: str) -> str:
     return text
 
 
-@job("wide", profile="wide")
 class Wide:
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
 
     def run(self, text: str) -> str:
         return text[: self.limit.letters]
+
+
+wide = job("wide", profile="wide")(Wide)
 
 
 def of_kinds(text: str, *kinds: Kind) -> str:
@@ -306,21 +308,20 @@ def test_settings_of_a_kind_that_nobody_knows_are_refused(here):
 
 
 def test_a_kind_needs_its_profile(here):
-    line = of_kinds("", wide := Wide)
+    line = of_kinds("", wide)
 
     assert line == "kind wide wants profile wide: add [profiles.wide], or set kinds.settings.wide.profile"
-    assert wide.profile == "wide"
 
 
 def test_another_profile_will_do(here):
     settings = loaded('[kinds.settings.wide]\nprofile = "default"\nconfig = { letters = 3 }')
 
-    check_kinds(msgspec.structs.replace(settings, routes=[]), {"wide": Wide})
+    check_kinds(msgspec.structs.replace(settings, routes=[]), {"wide": wide})
 
 
 def test_a_kinds_own_settings_are_checked(here):
     assert (
-        of_kinds('[profiles.wide]\n[kinds.settings.wide.config]\nletters = "many"', Wide)
+        of_kinds('[profiles.wide]\n[kinds.settings.wide.config]\nletters = "many"', wide)
         == "setting kinds.settings.wide.config: Expected `int`, got `str` - at `$.letters`"
     )
     assert (

@@ -135,7 +135,8 @@ class Stack:
         end = await self.end_of(kind, job_id, run=run, within_s=within_s)
         assert isinstance(end, Completed), f"{kind}.{job_id} did not complete: {_why(end)}"
         moved = _moved(end.result)
-        return msgspec.json.decode(await self.store.get(moved) if moved else end.result, type=self.kinds[kind].result_type)
+        result = end.result if moved is None else await self.store.get(moved)
+        return msgspec.json.decode(result, type=self.kinds[kind].result_type)
 
     async def events(self, kind: str, job_id: str) -> list[Event]:
         """The job's log so far."""

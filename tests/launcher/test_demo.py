@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from datetime import UTC, datetime
 
-import anyio
 import pytest
 
 from contracts.errors import ErrorInfo
 from contracts.events import Cancelled, Failed
-from tests.launcher.processes import descendants, gone, jetray, started
+from tests.launcher.processes import PATIENCE_S, descendants, environment, gone, jetray, started
 from workers.launcher import demo, exits
 
 EVENTS = (
@@ -81,29 +81,48 @@ async def test_with_ray_it_leaves_no_process_behind(tmp_path):
         await gone(below)
 
 
+def with_gateway(code: str, cwd, setup: str = "") -> subprocess.CompletedProcess[str]:
+    """A demo whose gateway is a stand-in."""
+    script = f"""
+import sys
+from workers.launcher import demo, main
+demo.gateway_command = lambda config: [sys.executable, "-c", {code!r}]
+{setup}
+sys.exit(main(["demo", "--no-ray"]))
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        env=environment(TMPDIR=str(cwd)),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
 @pytest.mark.server
-@pytest.mark.parametrize(("status", "raised"), [(3, exits.Failure), (78, exits.Misconfigured)])
-def test_a_gateway_that_does_not_start_has_the_last_word(status, raised, monkeypatch, capsys):
-    command = [sys.executable, "-c", f"print('it is broken'); raise SystemExit({status})"]
-    monkeypatch.setattr(demo, "gateway_command", lambda config: command)
+@pytest.mark.parametrize(
+    ("status", "expected", "line"),
+    [
+        (3, exits.FAILED, "jetray: gateway ended with exit status 3"),
+        (78, exits.CONFIG, "jetray: gateway says that its configuration is wrong"),
+    ],
+)
+def test_a_gateway_that_does_not_start_has_the_last_word(status, expected, line, tmp_path):
+    failed = with_gateway(f"print('it is broken'); raise SystemExit({status})", tmp_path)
 
-    with pytest.raises(BaseExceptionGroup) as failed:
-        anyio.run(lambda: demo.demo(with_ray=False))
-
-    assert failed.group_contains(raised)
-    assert capsys.readouterr().err == "jetray demo: the gateway's last words:\nit is broken\n"
+    assert failed.returncode == expected
+    assert failed.stderr.splitlines() == ["jetray demo: the gateway's last words:", "it is broken", line]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.server
-def test_a_plan_that_takes_too_long_has_failed(monkeypatch, capsys):
-    command = [sys.executable, "-c", "import signal; signal.pause()"]
-    monkeypatch.setattr(demo, "gateway_command", lambda config: command)
-    monkeypatch.setattr(demo, "LIMIT_S", 0.2)
+def test_a_plan_that_takes_too_long_has_failed(tmp_path):
+    failed = with_gateway("import signal; signal.pause()", tmp_path, setup="demo.LIMIT_S = 0.2")
 
-    with pytest.raises(BaseExceptionGroup) as failed:
-        anyio.run(lambda: demo.demo(with_ray=False))
-
-    assert failed.group_contains(exits.Failure, match=r"^the plan did not end within 0\.2 s$")
+    assert failed.returncode == exits.FAILED
+    assert failed.stderr.splitlines() == ["jetray: the plan did not end within 0.2 s"]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ async def test_what_ends_well_without_being_asked_is_started_again_too():
 async def test_serving_is_told_once_it_serves_and_not_before():
     service = Scripted((None, 1.0, 1), (2.0, 100.0, 0))
 
-    async with kept(service, str, pauses=PAUSES) as serving:
+    async with kept(service, print, pauses=PAUSES) as serving:
         began = anyio.current_time()
         await serving.wait()
         assert anyio.current_time() - began == pytest.approx(1.0 + 0.5 + 2.0)

@@ -115,7 +115,8 @@ async def test_the_same_id_with_another_input_is_refused_and_harms_nobody(world:
     await jetray.submit("puppet", {"id": "a", "value": 2})
     await world.settled(lambda: len(jetray.dead_letters()) == 1)
     [letter] = jetray.dead_letters()
-    assert (letter.kind, letter.job_id, letter.reason, letter.body) == ("puppet", "a", "id_conflict", b'{"id":"a","value":2}')
+    assert (letter.kind, letter.job_id, letter.reason) == ("puppet", "a", "id_conflict")
+    assert letter.body == b'{"id":"a","value":2}'
     assert await jetray.events("puppet", "a") == log
     told = world.kept(subjects.WORKERS, "workers.intake.refused.gw-1")
     assert [(said["job_id"], said["reason"], said["dlq_sequence"]) for said in map(_body, told)] == [
@@ -198,10 +199,12 @@ async def test_draining_lets_finish_what_can_and_gives_back_the_rest(world: Worl
     await quick.begun("comes-late", within_s=2)
     assert names(await jetray.events("slow", "does-not")) == ["started"], "running jobs get the grace period"
     quick.say("finishes", 1)
+    quick.say("comes-late", 1)
+    slow.say("waits-for-a-slot", 1)
     await jetray.over.wait()
     assert anyio.current_time() - began == pytest.approx(30, abs=2)
     for kind, job_id in (("quick", "comes-late"), ("slow", "waits-for-a-slot")):
-        assert [event.gateway for event in await jetray.events(kind, job_id)] == ["gw-2"]
+        assert {event.gateway for event in await jetray.events(kind, job_id)} == {"gw-2"}
     assert names(await jetray.events("quick", "finishes")) == ["started", "completed"]
     await slow.begun("does-not", 2, within_s=2)
     [_, again, start] = await jetray.events("slow", "does-not")
@@ -211,8 +214,6 @@ async def test_draining_lets_finish_what_can_and_gives_back_the_rest(world: Worl
     assert (again.spent, start.spent, start.gateway) == (Spent(), Spent(), "gw-2")
     assert slow.stopped.keys() == {("does-not", 1)}
     slow.say("does-not", 1)
-    slow.say("waits-for-a-slot", 1)
-    quick.say("comes-late", 1)
     assert isinstance(await second.end_of("slow", "does-not"), Completed)
 
 

@@ -94,6 +94,12 @@ class Member(Stack):
         """What its rooms share."""
         return self.gateway._rooms
 
+    @property
+    def ready(self) -> bool:
+        """Whether its pool has actors."""
+        pool, busy = self.pool, len(self.rooms.live) > 0
+        return busy or all(pool.slots(name, exclusive=False).free for name in self.settings.profiles)
+
     async def serve(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run until drained or crashed. An error of its own is kept, for the end of the test to raise."""
         try:
@@ -147,7 +153,7 @@ class World:
         member = self.lone_gateway(*kinds, name=name or f"gw-{len(self.members) + 1}", hooks=hooks, settings=settings)
         self.members.append(member)
         await self._group.start(member.serve)
-        await self.settled(lambda: not member.leaks())
+        await self.settled(lambda: member.ready)
         return member
 
     def lone_gateway(

@@ -36,7 +36,7 @@ LOG_LINES: Final = 20
 SETTINGS: Final = """\
 [gateway]
 name = "demo"
-grace_s = 5.0
+grace_s = 1.0
 
 # A demo fits on a small disk.
 [streams]
@@ -69,7 +69,7 @@ async def demo(*, with_ray: bool) -> int:
                     nats_port=0,
                     command=gateway_command(config),
                     environment=environment_of(os.environ, with_ray=with_ray),
-                    grace_s=5.0,
+                    grace_s=1.0,
                     output=output,
                     say=_say,
                     # A demo in which something dies has failed.

@@ -21,7 +21,7 @@ def to_stderr(level: int = logging.INFO) -> None:
 class _Masking(logging.Formatter):
     """Leaves out users and passwords of URLs, whoever logs them."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one text, its traceback included."""

@@ -30,6 +30,8 @@ SLACK_S: Final = 0.25
 """What a job that ends itself at its deadline gets before it is stopped."""
 STOP_S: Final = 1.0
 """What a job past its deadline gets between being asked and being killed."""
+COUNTS_LIMIT: Final = 16 * 1024
+"""Bytes of JSON that the counts of one `progress` may take."""
 LAST_WORDS_S: Final = 5.0
 """What a finished job's emitted messages get to reach the bus."""
 
@@ -79,7 +81,7 @@ class Attempt:
         throttle = Throttle(self._post, PROGRESS_S, group)
         async for frame in execution.frames():
             if isinstance(frame, calls.Reported):
-                throttle.offer(core.Reported(**msgspec.structs.asdict(frame)))
+                throttle.offer(core.Reported(**msgspec.structs.asdict(_bounded_report(frame, call))))
             else:
                 await self._emit(frame, call)
         throttle.close()
@@ -166,6 +168,14 @@ class Throttle:
             await anyio.sleep(rest)
         self._timer = None
         self.flush()
+
+
+def _bounded_report(report: calls.Reported, call: calls.Call) -> calls.Reported:
+    """A report that fits into an event: its texts are cut when it is appended, but counts have no least part."""
+    if report.counts is None or len(msgspec.json.encode(report.counts)) <= COUNTS_LIMIT:
+        return report
+    log.warning("%s reports more counts than an event may hold (%d bytes): left out", call.job, COUNTS_LIMIT)
+    return msgspec.structs.replace(report, counts=None)
 
 
 def _result_name(call: calls.Call) -> str:

@@ -116,7 +116,8 @@ class Conduct:
         self._ids = [child_id(self._started.job_id, child.key) for child in children]
         since = 0
         if self._started.run > 1:
-            since = await self._rooms.journal.last_requeued(self._started.kind, self._started.job_id)
+            requeued = await self._rooms.journal.requeued(self._started.kind, self._started.job_id)
+            since = 0 if requeued is None else requeued[0]
         self._tally = Tally([f"{c.kind}.{i}" for c, i in zip(children, self._ids, strict=True)], since)
 
     # Children out

@@ -66,11 +66,15 @@ class Fleet:
 
     def say(self, event: type[FleetEvent], **fields: Any) -> None:
         """Publish an event soon. Never waits; over a backlog of 1,000 it is dropped, with a word in the log."""
-        value = event(gateway=self._gateway, time=self._bus.server_now(), **fields)
+        value = self.event(event, **fields)
         if len(self._outbox) >= BACKLOG:
             log.warning("not said, too much is waiting: %s", value)
         else:
             self._outbox.put(value)
+
+    def event(self, event: type[FleetEvent], **fields: Any) -> FleetEvent:
+        """An event of this gateway, now."""
+        return event(gateway=self._gateway, time=self._bus.server_now(), **fields)
 
     def pool_event(self, profiles: Mapping[str, Any], event: PoolEvent) -> None:
         """Say what happened to a pool or an actor."""
@@ -195,9 +199,15 @@ class Fleet:
                 await self._publish(event)
 
     async def _publish(self, event: FleetEvent) -> None:
-        topic, name = event.words()
         self._said += 1
-        message_id = f"{self._nonce}.w{self._said}"
+        try:
+            await self.publish(event, message_id=f"{self._nonce}.w{self._said}")
+        except BusError as error:
+            log.warning("not said: %s: %s", event, error)
+
+    async def publish(self, event: FleetEvent, *, message_id: str) -> None:
+        """Publish an event and see it stored. Raises the bus's errors."""
+        topic, name = event.words()
         headers = {
             h.CE_SPECVERSION: "1.0",
             h.CE_TYPE: event_type(f"workers.{topic}", name),
@@ -208,10 +218,7 @@ class Fleet:
             h.CONTENT_TYPE: h.JSON,
             h.MSG_ID: message_id,
         }
-        try:
-            await self._bus.publish(subjects.worker(topic, name, self._gateway), encode(event), headers)
-        except BusError as error:
-            log.warning("not said: %s.%s: %s", topic, name, error)
+        await self._bus.publish(subjects.worker(topic, name, self._gateway), encode(event), headers)
 
     async def _renew(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
 from workers.kinds.registry import Kind
 from workers.runtime import terms
+from workers.runtime.control import Control
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -29,6 +30,7 @@ from workers.runtime.lease import Leases
 from workers.runtime.live import Live
 from workers.runtime.pull import Credit, Lane, pull
 from workers.runtime.quarantine import Quarantine
+from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
 from workers.runtime.settle import Settle
 from workers.runtime.topology import lane_durable, topology
@@ -75,10 +77,7 @@ class Gateway:
             kinds=dict(kinds),
             batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
             journal=Journal(bus, nonce=nonce, source=name),
-            intake=Intake(
-                Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth),
-                quarantine or Quarantine(),
-            ),
+            intake=Intake(_limits(settings), quarantine or Quarantine()),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
             settle=Settle(bus, store),
             live=Live(),
@@ -97,6 +96,7 @@ class Gateway:
             house.start_soon(rooms.fleet.serve)
             house.start_soon(self._look_at_depths)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live)
+            house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
                 async with anyio.create_task_group() as pulls:
                     await self._start_pulling(pulls, work)
@@ -155,6 +155,27 @@ class Gateway:
     async def _handle(self, kind: Kind, delivery: Delivery) -> None:
         await Worker(self._rooms, kind, delivery).run()
 
+    def _control(self) -> Control:
+        rooms, name = self._rooms, self._rooms.settings.gateway.name
+        replayer = Replayer(
+            bus=rooms.bus,
+            journal=rooms.journal,
+            store=rooms.store,
+            kinds=rooms.kinds,
+            limits=_limits(rooms.settings),
+            gateway=name,
+        )
+        return Control(
+            bus=rooms.bus,
+            journal=rooms.journal,
+            settle=rooms.settle,
+            leases=rooms.leases,
+            fleet=rooms.fleet,
+            replayer=replayer,
+            gateway=name,
+            drain=self.drain,
+        )
+
     def _pool_event(self, event: PoolEvent) -> None:
         self._rooms.fleet.pool_event(self._rooms.settings.profiles, event)
         for credit in self._credits.values():
@@ -200,6 +221,10 @@ class Gateway:
                 else:
                     rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes)
             await anyio.sleep(DEPTHS_S)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth)
 
 
 def describe_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> list[catalogue.KindInfo]:

@@ -27,6 +27,12 @@ class Inbox(Generic[T]):
         self._items.append(item)
         self._news.set()
 
+    def put_latest(self, item: T) -> None:
+        """Add an item, in place of the last one if that is of its type."""
+        if self._items and type(self._items[-1]) is type(item):
+            self._items.pop()
+        self.put(item)
+
     def take(self) -> T | None:
         """The next item; None where there is none."""
         return self._items.popleft() if self._items else None

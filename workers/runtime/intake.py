@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from contracts import headers as h
 from contracts import inbound
 from contracts.errors import ErrorInfo
 from contracts.events import DeliveryRef
@@ -49,7 +50,8 @@ class Intake:
             stream=delivery.stream,
             sequence=delivery.sequence,
         )
-        foreign = delivery.stream != JOBS
+        # A replayed or moved message of a route comes from JOBS, and is a foreign domain event all the same.
+        foreign = delivery.stream != JOBS or not delivery.headers.get(h.ORIGIN_SUBJECT, "jobs.").startswith("jobs.")
         if delivery.number >= SUSPECT:
             error = await self._quarantine.try_out(message, kind, self._limits, foreign=foreign)
             if error is not None:

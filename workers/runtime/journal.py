@@ -8,7 +8,6 @@ write in flight) the leader is asked, and the very same bytes are sent again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -19,6 +18,7 @@ from contracts import headers as h
 from contracts.events import Event, LogEvent, Requeued, Started
 from infra.bus.base import Bus, BusError, NoAnswer, Stored, StreamFull, TooLarge, WrongSequence
 from workers.core.log import EMPTY, LogView
+from workers.runtime.patience import patiently
 
 __all__ = ["Journal", "Written"]
 
@@ -81,18 +81,22 @@ class Journal:
             return EMPTY
         return await self._view(tail)
 
-    async def last_requeued(self, kind: str, job_id: str) -> int:
-        """Sequence of the log's last `requeued`; 0 where there is none."""
+    async def requeued(self, kind: str, job_id: str) -> tuple[int, Requeued] | None:
+        """The log's last `requeued` and its sequence."""
         found = await self._last(subjects.event(kind, "requeued", job_id))
-        return 0 if found is None else found.sequence
+        if found is None:
+            return None
+        event = events.decode(found.body)
+        assert isinstance(event, Requeued)
+        return found.sequence, event
 
     async def exists(self, stream: str, sequence: int) -> bool:
         """Whether a message is still in its stream."""
-        return await self._patiently(lambda: self._bus.get(stream, sequence)) is not None
+        return await patiently(lambda: self._bus.get(stream, sequence)) is not None
 
     async def at(self, sequence: int) -> Event | None:
         """One event by its sequence; None where it is no longer kept."""
-        found = await self._patiently(lambda: self._bus.get(subjects.EVENTS, sequence))
+        found = await patiently(lambda: self._bus.get(subjects.EVENTS, sequence))
         return None if found is None else events.decode(found.body)
 
     async def newest(self) -> int:
@@ -133,17 +137,7 @@ class Journal:
         return None
 
     async def _last(self, subject: str) -> Stored | None:
-        return await self._patiently(lambda: self._bus.last(subjects.EVENTS, subject))
-
-    async def _patiently(self, read: Callable[[], Awaitable[Stored | None]]) -> Stored | None:
-        wait = FIRST_WAIT_S
-        while True:
-            try:
-                return await read()
-            except BusError as error:
-                log.debug("reading waits: %s", error)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, LAST_WAIT_S)
+        return await patiently(lambda: self._bus.last(subjects.EVENTS, subject))
 
     def _headers(self, event: LogEvent, name: str, after: int, traceparent: str | None) -> dict[str, str]:
         self._written += 1

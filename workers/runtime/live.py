@@ -57,6 +57,10 @@ class Live:
         """Who runs a job."""
         return self._running.get((kind, job_id))
 
+    def hands(self, kind: str, job_id: str) -> list[Worker]:
+        """Who has a delivery of a job in hand: whoever runs it, and whoever may be about to."""
+        return [worker for worker, key in self._present.items() if key == (kind, job_id)]
+
     def elsewhere(self, worker: Worker) -> bool:
         """Whether another worker here runs the same job, or may be about to."""
         key = self._present[worker]

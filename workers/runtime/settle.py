@@ -1,35 +1,30 @@
 """Dead letters, notices and acknowledgements: what a job's end leaves behind.
 
-Everything here that wants an answer waits and repeats for as long as it is let; whoever calls it gives up with the
-lease. Acknowledgements are sent once: a lost one brings the message back, and the log then tells what it is.
+Acknowledgements are sent once: a lost one brings the message back, and the log then tells what it is.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 
-import anyio
 import msgspec
 
 from contracts import dlq, joins, subjects
 from contracts import headers as h
 from contracts.errors import Reason
 from contracts.events import Cancelled, Completed, Event, Failed, Outcome
-from infra.bus.base import Bus, BusError, Delivery, Disconnected, PubAck, StreamFull, TooLarge
+from infra.bus.base import Bus, Delivery, Disconnected, PubAck, TooLarge
 from infra.store.base import Store
 from workers.core.log import Ticket
+from workers.runtime.patience import patiently
 
 __all__ = ["Settle"]
 
 log = logging.getLogger("jetray.settle")
 
-T = TypeVar("T")
-
-FIRST_WAIT_S: Final = 0.05
-LAST_WAIT_S: Final = 2.0
 _OUTCOMES: Final[Mapping[type, Outcome]] = {Completed: "completed", Failed: "failed", Cancelled: "cancelled"}
 
 
@@ -112,10 +107,10 @@ class Settle:
     async def _by_reference(self, delivery: Delivery, headers: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
         """What would not fit goes to the store: the body, and with it the original headers."""
         name = f"dlq/{delivery.stream}-{delivery.sequence}"
-        artifact = await self._repeat(lambda: self._store.put(name, delivery.body))
+        artifact = await patiently(lambda: self._store.put(name, delivery.body))
         kept = {key: value for key, value in headers.items() if not key.startswith(h.ORIGINAL_PREFIX)}
         originals = msgspec.json.encode(dict(delivery.headers))
-        kept_headers = await self._repeat(lambda: self._store.put(f"{name}.headers.json", originals))
+        kept_headers = await patiently(lambda: self._store.put(f"{name}.headers.json", originals))
         return b"", {
             **kept,
             h.BODY_ARTIFACT: artifact.uri,
@@ -124,18 +119,4 @@ class Settle:
         }
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> PubAck:
-        return await self._repeat(lambda: self._bus.publish(subject, body, headers))
-
-    async def _repeat(self, operation: Callable[[], Awaitable[T]]) -> T:
-        wait = FIRST_WAIT_S
-        while True:
-            try:
-                return await operation()
-            except TooLarge:
-                raise
-            except StreamFull as error:
-                log.error("no room for what a job's end leaves behind, so nothing is acknowledged: %s", error)
-            except BusError as error:
-                log.info("settling waits: %s", error)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, LAST_WAIT_S)
+        return await patiently(lambda: self._bus.publish(subject, body, headers))

@@ -39,7 +39,10 @@ def topology(settings: Settings, kinds: Iterable[str]) -> Topology:
                 replicas=settings.streams.replicas,
             ),
         ),
-        consumers=tuple(consumer for name in names for consumer in _consumers(settings, name)),
+        consumers=(
+            *(consumer for name in names for consumer in _consumers(settings, name)),
+            *_control_consumers(settings),
+        ),
         routes=tuple(_route(settings, index) for index in range(len(settings.routes))),
     )
 
@@ -114,6 +117,21 @@ def _consumers(settings: Settings, kind: str) -> Iterable[ConsumerSpec]:
             ack_wait_s=settings.gateway.ack_wait_s,
             max_ack_pending=2 * DELAYED,
         )
+
+
+def _control_consumers(settings: Settings) -> Iterable[ConsumerSpec]:
+    cancel, replay, drain = control_durables(settings.gateway.name)
+    for name, subject in (
+        (cancel, "control.cancel.>"),
+        (replay, "control.replay.>"),
+        (drain, subjects.drain(settings.gateway.name)),
+    ):
+        yield ConsumerSpec(stream=subjects.CONTROL, name=name, subject=subject, ack_wait_s=settings.gateway.ack_wait_s)
+
+
+def control_durables(gateway: str) -> tuple[str, str, str]:
+    """The durable consumers of `CONTROL` that a gateway pulls from: cancel, replay, and its own drain."""
+    return "cancel", "replay", f"drain-{gateway}"
 
 
 def lane_durable(kind: str, *, high: bool) -> str:

@@ -23,7 +23,9 @@ async def watch(bus: Bus, journal: Journal, live: Live) -> None:
     async with aclosing(following) as cancelled:
         async for message in cancelled:
             _, kind, _, job_id = message.subject.split(".")
-            worker = live.runner(kind, job_id)
-            if worker is not None:
+            if live.hands(kind, job_id):
                 log.info("%s.%s was cancelled", kind, job_id)
-                worker.tell(await journal.read(kind, job_id))
+                view = await journal.read(kind, job_id)
+                # Also whoever does not know yet that its `started` is durable: the server may have told us this first.
+                for worker in live.hands(kind, job_id):
+                    worker.tell(view)

@@ -51,6 +51,7 @@ class Worker:
         self._attempt_over = anyio.Event()
         self._grace_s = rooms.settings.gateway.grace_s
         self._reservation: Reservation | None = None
+        self._told: LogView | None = None
         self._lease: Lease
         self._received: Received
         self.job: Job | None = None
@@ -80,8 +81,12 @@ class Worker:
         self._interrupt(core.Drained())
 
     def tell(self, log_view: LogView) -> None:
-        """The log was ended by another's hand."""
-        self._interrupt(core.LogRead(log_view))
+        """The log was ended by another's hand: perhaps before this worker knows that its own `started` is durable."""
+        self._told = log_view
+        if self._is_news(log_view):
+            self._interrupt(core.LogRead(log_view))
+        else:
+            self._inbox.put(core.LogRead(log_view))
 
     def adopt(self, received: Received, delivery: Delivery, lease: Lease) -> bool:
         """Carry on under a newer delivery of the same job; False where the attempt is over."""
@@ -136,9 +141,14 @@ class Worker:
             answer: core.Stimulus | None = None
             for command in commands:
                 answer = await self._carry_out(command, group)
+                if self._lease.lost:
+                    return
             if self.job.phase is Phase.SETTLED:
                 return
             stimulus = answer if answer is not None else await self._inbox.get()
+            if self._lease.lost:
+                # In the very turn in which this arrived: too late for the cancellation to be seen here.
+                return
 
     def _first(self) -> Job:
         settings, kind = self._rooms.settings, self._kind
@@ -174,6 +184,8 @@ class Worker:
     async def _run(self, command: core.Run, group: TaskGroup | None) -> None:
         self._rooms.live.runs(self)
         if group is None:
+            if self._told is not None and self._is_news(self._told):
+                self._attempt.cancel()
             await self._attempt_it(command.started)
         else:
             group.start_soon(self._attempt_it, command.started)
@@ -182,7 +194,7 @@ class Worker:
         try:
             with self._attempt:
                 if self._kind.is_batch:
-                    await Conduct(self._rooms, self._kind, self._received, started, self._inbox.put).run()
+                    await Conduct(self._rooms, self._kind, self._received, started, self._hear).run()
                 else:
                     await self._attempt_on_pool(started)
         finally:
@@ -199,8 +211,15 @@ class Worker:
             streams=self._kind.takes_context,
             traceparent=self._received.traceparent,
         )
-        attempt = Attempt(self._rooms.bus, self._rooms.store, self._inbox.put, lambda: self._grace_s)
+        attempt = Attempt(self._rooms.bus, self._rooms.store, self._hear, lambda: self._grace_s)
         await attempt.run(reservation, call)
+
+    def _hear(self, stimulus: core.Stimulus) -> None:
+        """From the attempt. Of reports that wait to be appended, as while EVENTS is full, only the last is worth it."""
+        if isinstance(stimulus, core.Reported):
+            self._inbox.put_latest(stimulus)
+        else:
+            self._inbox.put(stimulus)
 
     async def _stop(self, command: core.Stop, group: TaskGroup | None) -> None:
         self._attempt.cancel()
@@ -245,6 +264,9 @@ class Worker:
     def _seen(self, view: LogView) -> LogView:
         """The log as this worker must take it: a job runs here only if another worker runs it."""
         return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self))
+
+    def _is_news(self, view: LogView) -> bool:
+        return self.job is not None and self.job.phase is Phase.RUNNING and view.sequence > self.job.sequence
 
     def _interrupt(self, stimulus: core.Stimulus) -> None:
         """Feed in what stops the attempt; one that the loop itself waits for is stopped at once."""

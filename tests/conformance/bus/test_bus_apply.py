@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import anyio
 import pytest
 
-from infra.bus.base import NoSuchSubject, Refused
+from infra.bus.base import NoSuchSubject, Refused, StreamFull
 from infra.bus.topology import BucketSpec, ConsumerSpec, Foreign, Republish, RouteSpec, StreamSpec
 from tests.conformance.bus.world import World, bodies, take
 
@@ -84,6 +87,47 @@ async def test_a_consumer_takes_on_new_figures_and_keeps_its_place(world: World)
         assert bodies(await take(puller, 1, world.lease_s)) == [b"2"]
     config = (await world.bus.consumer("JOBS", "echo")).config
     assert (config["ack_wait"], config["max_ack_pending"]) == (30 * 10**9, 2)
+
+
+async def test_a_puller_that_waits_gets_the_place_that_is_new(world: World) -> None:
+    await world.apply(jobs("echo"), worker("echo", max_ack_pending=1))
+    await world.enqueue(b"1", b"2")
+    async with world.pulling(2) as puller, anyio.create_task_group() as group:
+        await take(puller, 1, world.lease_s)
+        begun = anyio.Event()
+
+        async def widen() -> None:
+            begun.set()
+            await world.apply(jobs("echo"), worker("echo", max_ack_pending=2))
+
+        group.start_soon(widen)
+        await begun.wait()
+        assert bodies(await take(puller, 1, world.lease_s)) == [b"2"]
+
+
+async def test_a_consumer_takes_on_another_subject_from_where_it_is(world: World) -> None:
+    planning = StreamSpec(name="PLANNING", subjects=("planning.*",))
+    narrow = ConsumerSpec(stream="PLANNING", name="route", subject="planning.a", ack_wait_s=60.0)
+    await world.apply(planning, narrow)
+    for subject in ("planning.b", "planning.a", "planning.b", "planning.c"):
+        await world.bus.publish(subject, subject.encode())
+    async with world.bus.pull("PLANNING", "route") as puller:
+        puller.grant(1)
+        assert bodies(await take(puller, 1, world.lease_s)) == [b"planning.a"]
+        await world.apply(planning, replace(narrow, subject="planning.*"))
+        puller.grant(2)
+        assert bodies(await take(puller, 2, world.lease_s)) == [b"planning.b", b"planning.c"]
+
+
+async def test_less_room_forgets_nothing_where_what_is_new_is_refused(world: World) -> None:
+    events = StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=10_000)
+    await world.apply(events)
+    for _ in range(5):
+        await world.bus.publish("orchestration.echo.started.A", b"x" * 100)
+    await world.apply(replace(events, max_bytes=200))
+    assert await world.bus.get("EVENTS", 1) is not None
+    with pytest.raises(StreamFull):
+        await world.bus.publish("orchestration.echo.started.A", b"")
 
 
 async def test_a_stream_takes_on_new_limits(world: World) -> None:

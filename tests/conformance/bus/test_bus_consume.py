@@ -132,7 +132,7 @@ async def test_figures_follow_a_message_through(world: World) -> None:
     assert (state.waiting, state.unacknowledged, state.redelivered, state.paused) == (2, 0, 0, False)
     assert state.config["ack_wait"] == int(world.lease_s * 1e9)
     [delivery] = await world.lease()
-    await world.until(lambda state: (state.waiting, state.unacknowledged) == (1, 1))
+    await world.until(lambda state: (state.waiting, state.unacknowledged, state.redelivered) == (1, 1, 0))
     await world.nak(delivery)
     [again] = await world.lease()
     await world.until(lambda state: (state.waiting, state.unacknowledged, state.redelivered) == (1, 1, 1))
@@ -394,6 +394,20 @@ async def test_a_stale_ack_deletes_the_message_under_its_new_holder(world: World
 
 async def test_an_ack_of_what_waits_to_go_out_again_is_taken(world: World) -> None:
     await world.queue()
+    await world.enqueue(b"1")
+    [delivery] = await world.lease()
+    await world.bus.nak(delivery)
+    await world.bus.ack(delivery)
+    await world.until(lambda state: state.depth == 0)
+    await world.bus.publish("jobs.echo", b"next")
+    assert bodies(await world.lease()) == [b"next"]
+
+
+async def test_an_ack_where_messages_outlive_it_is_taken_too(world: World) -> None:
+    await world.apply(
+        StreamSpec(name="JOBS", subjects=("jobs.*",)),
+        ConsumerSpec(stream="JOBS", name="echo", subject="jobs.echo", ack_wait_s=world.lease_s),
+    )
     await world.enqueue(b"1")
     [delivery] = await world.lease()
     await world.bus.nak(delivery)

@@ -202,27 +202,37 @@ async def test_leased_messages_take_room(world: World) -> None:
         await world.bus.publish("jobs.echo", b"2")
 
 
-async def test_a_stream_full_by_bytes_refuses_and_forgets_nothing(world: World) -> None:
-    # A record is the body, the subject (28 bytes) and 30 more: two fit exactly.
+@pytest.mark.parametrize(("headers", "block"), [({}, 0), ({"A": "12"}, len(b"NATS/1.0\r\nA: 12\r\n\r\n") + 4)])
+async def test_a_stream_full_by_bytes_refuses_and_forgets_nothing(
+    world: World, headers: dict[str, str], block: int
+) -> None:
+    # A record is body and subject, headers with 4 more, and 30 for itself. Two fit exactly, and no byte more.
+    size = 42 + len(STARTED) + block + 30
     await world.apply(
-        StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=2 * (42 + 28 + 30))
+        StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=2 * size),
+        StreamSpec(name="DLQ", subjects=("dlq.*.*",), discard="new", max_bytes=2 * size - 1),
     )
-    for _ in range(2):
-        await world.bus.publish(STARTED, b"x" * 42)
-    with pytest.raises(StreamFull) as refused:
-        await world.bus.publish(STARTED, b"")
-    assert refused.value.err_code == 10077
+    for subject in (STARTED, "dlq.echo" + "." + "x" * (len(STARTED) - len("dlq.echo."))):
+        await world.bus.publish(subject, b"x" * 42, headers)
+    await world.bus.publish(STARTED, b"x" * 42, headers)
+    for subject in (STARTED, subject):
+        with pytest.raises(StreamFull) as refused:
+            await world.bus.publish(subject, b"x" * 42, headers)
+        assert (refused.value.code, refused.value.err_code) == (503, 10077)
     assert await world.bus.get("EVENTS", 1) is not None
 
 
-async def test_headers_take_room(world: World) -> None:
-    # With headers: their block (19 bytes here) and 4 more.
-    size = 42 + 28 + 30 + len(b"NATS/1.0\r\nA: 12\r\n\r\n") + 4
-    await world.apply(StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=2 * size))
-    for _ in range(2):
-        await world.bus.publish(STARTED, b"x" * 42, {"A": "12"})
+async def test_in_a_full_stream_a_message_may_replace_one_that_is_no_smaller(world: World) -> None:
+    await world.apply(
+        StreamSpec(name="STATE", subjects=("state.*",), discard="new", max_msgs_per_subject=1, max_bytes=200)
+    )
+    await world.bus.publish("state.a", b"x" * 80)
+    await world.bus.publish("state.b", b"x" * 40)
     with pytest.raises(StreamFull):
-        await world.bus.publish(STARTED, b"")
+        await world.bus.publish("state.b", b"x" * 60)
+    assert (await world.bus.publish("state.a", b"y" * 80)).sequence == 3
+    assert (await world.bus.publish("state.b", b"y" * 40)).sequence == 4
+    assert await world.bus.get("STATE", 1) is None
 
 
 async def test_a_full_stream_still_compares_and_still_knows_its_ids(world: World) -> None:

@@ -1,0 +1,200 @@
+"""Commands: cancel a job, replay a dead letter, drain this gateway.
+
+Each command gets exactly one answer, `workers.control.{done,refused}`, which is durable before the command is
+acknowledged. A command that comes again finds in the log what became of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from contracts import control, subjects
+from contracts.codec import Undecodable, decode
+from contracts.events import Cancelled, Completed, Event, Failed, Progress, Started, event_name, is_terminal
+from contracts.fleet import ControlDone, ControlRefused
+from infra.bus.base import Bus, Delivery
+from workers.core.log import LogView
+from workers.runtime.cancel import cancel
+from workers.runtime.fleet import Fleet
+from workers.runtime.journal import Journal, Written
+from workers.runtime.lease import Leases
+from workers.runtime.patience import patiently
+from workers.runtime.replay import Refusal, Replayer
+from workers.runtime.settle import Settle
+from workers.runtime.topology import control_durables
+
+__all__ = ["Control"]
+
+log = logging.getLogger("jetray.control")
+
+AT_ONCE: Final = 16
+"""Commands of one sort that a gateway has in hand."""
+
+_requests = msgspec.json.Decoder(control.CancelRequest)
+
+
+class Control:
+    """Carries out commands."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        journal: Journal,
+        settle: Settle,
+        leases: Leases,
+        fleet: Fleet,
+        replayer: Replayer,
+        gateway: str,
+        drain: Callable[[str], None],
+    ) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._settle = settle
+        self._leases = leases
+        self._fleet = fleet
+        self._replayer = replayer
+        self._gateway = gateway
+        self._drain = drain
+        self._began = bus.server_now()
+
+    async def serve(self) -> None:
+        """Take commands until cancelled."""
+        async with anyio.create_task_group() as group:
+            for consumer in control_durables(self._gateway):
+                group.start_soon(self._take, consumer, group)
+
+    async def _take(self, consumer: str, group: TaskGroup) -> None:
+        async with self._bus.pull(subjects.CONTROL, consumer) as puller:
+            puller.grant(AT_ONCE)
+            while True:
+                delivery = await puller.receive()
+                group.start_soon(self._one, delivery)
+                puller.grant(1)
+
+    async def _one(self, delivery: Delivery) -> None:
+        with anyio.CancelScope() as held:
+            lease = self._leases.hold(delivery, held.cancel)
+            try:
+                await self._answer(delivery)
+            finally:
+                self._leases.release(lease)
+
+    async def _answer(self, delivery: Delivery) -> None:
+        sequence, command = delivery.sequence, delivery.subject
+        after: Callable[[], None] | None = None
+        try:
+            detail, after = await self._carry_out(delivery)
+        except Refusal as refusal:
+            log.info("%s (CONTROL:%d) refused: %s", command, sequence, refusal)
+            event = self._fleet.event(ControlRefused, command=command, sequence=sequence, reason=str(refusal))
+        else:
+            log.info("%s (CONTROL:%d) done: %s", command, sequence, detail)
+            event = self._fleet.event(ControlDone, command=command, sequence=sequence, detail=detail)
+        # The command's own sequence as the id: answered twice, it is stored once.
+        await patiently(lambda: self._fleet.publish(event, message_id=str(sequence)))
+        await self._settle.ack(delivery)
+        if after is not None:
+            after()
+
+    async def _carry_out(self, delivery: Delivery) -> tuple[str, Callable[[], None] | None]:
+        try:
+            command = control.parse(delivery.subject)
+        except control.NotACommand as error:
+            raise Refusal(str(error)) from error
+        match command:
+            case control.Cancel(kind=kind, job_id=job_id):
+                return await self._cancel(kind, job_id, delivery), None
+            case control.Replay(sequence=sequence):
+                return await self._replayer.replay(sequence), None
+            case control.Drain():
+                if delivery.stored < self._began:
+                    raise Refusal("the command is older than this gateway's start")
+                return "draining", lambda: self._drain(delivery.subject)
+
+    # Cancel
+
+    async def _cancel(self, kind: str, job_id: str, delivery: Delivery) -> str:
+        request = _request(delivery)
+        info = await self._replayer.registered(kind)
+        if info is None:
+            raise Refusal(f"no gateway has registered kind {kind}")
+        view = await self._journal.read(kind, job_id)
+        while True:
+            await self._refuse_stale(view, delivery.stored)
+            if view.tail is not None and is_terminal(view.tail):
+                return _already(view.tail)
+            if not (info.batch and _has_begun(view)):
+                end = await cancel(
+                    self._journal,
+                    kind,
+                    job_id,
+                    reason=request.reason,
+                    requested_by=request.requested_by,
+                    gateway=self._gateway,
+                    now=self._bus.server_now,
+                    origin=f"{subjects.CONTROL}:{delivery.sequence}",
+                )
+                return _already(end) if not isinstance(end, Cancelled) else f"cancelled while {end.stage}"
+            assert view.tail is not None
+            if view.tail.cancelling:
+                return "its children are being ended"
+            done = await self._journal.append(self._cancelling(view.tail, request), after=view.sequence)
+            if isinstance(done, Written):
+                return "its children are being ended"
+            view = done
+
+    def _cancelling(self, tail: Event, request: control.CancelRequest) -> Progress:
+        return Progress(
+            kind=tail.kind,
+            job_id=tail.job_id,
+            n=tail.n + 1,
+            run=tail.run,
+            attempt=tail.attempt,
+            time=self._bus.server_now(),
+            gateway=self._gateway,
+            origin=tail.origin,
+            parent=tail.parent,
+            correlation_id=tail.correlation_id,
+            subject_id=tail.subject_id,
+            cancelling=True,
+            step="cancelling",
+            message=request.reason,
+            requested_by=request.requested_by,
+        )
+
+    async def _refuse_stale(self, view: LogView, given: datetime) -> None:
+        """A command given before an operator's replay opened the run was meant for the run before."""
+        if view.tail is None or view.tail.run == 1:
+            return
+        requeued = await self._journal.requeued(view.tail.kind, view.tail.job_id)
+        if requeued is not None and requeued[1].time > given:
+            raise Refusal(f"the job was replayed after this command was given; it is in run {view.tail.run} now")
+
+
+def _request(delivery: Delivery) -> control.CancelRequest:
+    if not delivery.body.strip():
+        return control.CancelRequest()
+    try:
+        return decode(_requests, delivery.body)
+    except Undecodable as error:
+        raise Refusal(f"the body must be empty, or an object with reason and requested_by: {error}") from error
+
+
+def _has_begun(view: LogView) -> bool:
+    return view.tail is not None and isinstance(view.opening, Started) and view.opening.run == view.tail.run
+
+
+def _already(end: Event) -> str:
+    """A job that is cancelled already is what was asked for; one that ended otherwise is not."""
+    if isinstance(end, Cancelled):
+        return "it was cancelled already"
+    assert isinstance(end, (Completed, Failed))
+    raise Refusal(f"it has {event_name(end)} already")
