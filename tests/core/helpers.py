@@ -81,7 +81,7 @@ def retrying(**fields: Any) -> Retrying:
     usual: dict[str, Any] = {
         "error": error(retryable=True),
         "delay_ms": 1000,
-        "next_attempt": 2,
+        "next_attempt": fields.get("attempt", 1) + 1,
         "spent": Spent(attempts=1),
     }
     return event(Retrying, **(usual | fields))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 import anyio
@@ -76,13 +76,19 @@ class Conduct:
                 self._post(await self._conduct())
                 return
         except _Unfit as unfit:
-            await self._end_children("the batch cannot be carried out")
-            self._post(core.Raised(unfit.error))
+            await self.give_up(unfit.error, "the batch cannot be carried out")
             return
-        await self._end_children("the deadline of the batch passed")
         error = ErrorInfo(
             reason="deadline", type="DeadlineExceeded", message="the batch did not end before its deadline"
         )
+        await self.give_up(error, "the deadline of the batch passed")
+
+    async def give_up(self, error: ErrorInfo, reason: str) -> None:
+        """End every child, published or not, and then the batch with `error`."""
+        if not self._children:
+            with suppress(_Unfit):
+                await self._expand()
+        await self._end_children(reason)
         self._post(core.Raised(error))
 
     async def _conduct(self) -> core.Stimulus:

@@ -101,7 +101,7 @@ class Journal:
 
     async def newest(self) -> int:
         """Sequence of the newest event of any log."""
-        found = await self._last("orchestration.>")
+        found = await self._last("orchestration.*.*.*")
         return 0 if found is None else found.sequence
 
     async def _who_won(self, event: LogEvent, ce_id: str, after: int) -> Written | LogView | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from contracts.events import Requeued, Started
+
 if TYPE_CHECKING:
     from workers.runtime.worker import Worker
 
@@ -20,7 +22,7 @@ class Live:
     """Who runs which job, and who is about to.
 
     Several deliveries of one job may be in hand at once; the log lets one of them open an attempt. Between the server's
-    word and ours the others would find a `started` of ours that nobody here seems to run, so openers count too.
+    word and ours the others would find a `started` of ours that nobody here seems to run, so its opener counts too.
     """
 
     def __init__(self) -> None:
@@ -61,13 +63,16 @@ class Live:
         """Who has a delivery of a job in hand: whoever runs it, and whoever may be about to."""
         return [worker for worker, key in self._present.items() if key == (kind, job_id)]
 
-    def elsewhere(self, worker: Worker) -> bool:
-        """Whether another worker here runs the same job, or may be about to."""
-        key = self._present[worker]
-        runner = self._running.get(key)
+    def elsewhere(self, worker: Worker, opening: Started | Requeued | None) -> bool:
+        """Whether another worker here runs the same job, or is just learning that its `started`, `opening`, is durable.
+
+        Not whoever merely has it in hand: two of those would wait for each other.
+        """
+        kind, job_id = self._present[worker]
+        runner = self.runner(kind, job_id)
         if runner is not None:
             return runner is not worker
-        return any(other is not worker and other_key == key for other, other_key in self._present.items())
+        return any(other is not worker and other.opened(opening) for other in self.hands(kind, job_id))
 
     async def wait_empty(self) -> None:
         """Return once no delivery is in hand."""

@@ -12,7 +12,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from contracts.codec import encode
-from contracts.events import Started
+from contracts.events import Requeued, Started
 from contracts.fleet import IntakeRefused
 from infra.bus.base import Delivery
 from infra.pool.base import Reservation
@@ -96,6 +96,11 @@ class Worker:
         self._lease.renewed = lease.renewed
         self._inbox.put(core.Adopted(received.ticket))
         return True
+
+    def opened(self, opening: Started | Requeued | None) -> bool:
+        """Whether `opening` is the `started` of this very delivery."""
+        ticket = self._received.ticket
+        return isinstance(opening, Started) and (opening.origin, opening.delivery) == (ticket.origin, ticket.delivery)
 
     async def _work(self) -> None:
         ticket = self._received.ticket
@@ -186,19 +191,26 @@ class Worker:
         if group is None:
             if self._told is not None and self._is_news(self._told):
                 self._attempt.cancel()
-            await self._attempt_it(command.started)
+            await self._attempt_it(command)
         else:
-            group.start_soon(self._attempt_it, command.started)
+            group.start_soon(self._attempt_it, command)
 
-    async def _attempt_it(self, started: Started) -> None:
+    async def _attempt_it(self, command: core.Run) -> None:
         try:
             with self._attempt:
                 if self._kind.is_batch:
-                    await Conduct(self._rooms, self._kind, self._received, started, self._hear).run()
+                    await self._conduct(command)
                 else:
-                    await self._attempt_on_pool(started)
+                    await self._attempt_on_pool(command.started)
         finally:
             self._attempt_over.set()
+
+    async def _conduct(self, command: core.Run) -> None:
+        conduct = Conduct(self._rooms, self._kind, self._received, command.started, self._hear)
+        if command.error is None:
+            await conduct.run()
+        else:
+            await conduct.give_up(command.error, "the batch was lost too often")
 
     async def _attempt_on_pool(self, started: Started) -> None:
         reservation, self._reservation = self._reservation, None
@@ -263,7 +275,7 @@ class Worker:
 
     def _seen(self, view: LogView) -> LogView:
         """The log as this worker must take it: a job runs here only if another worker runs it."""
-        return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self))
+        return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self, view.opening))
 
     def _is_news(self, view: LogView) -> bool:
         return self.job is not None and self.job.phase is Phase.RUNNING and view.sequence > self.job.sequence

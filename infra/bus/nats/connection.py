@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -140,8 +140,9 @@ class NatsBus:
             self._followers.add(queue)
 
         try:
-            async for message in follow(self._client, self.api, stream, subject, after, track):
-                yield message
+            async with aclosing(follow(self._client, self.api, stream, subject, after, track)) as messages:
+                async for message in messages:
+                    yield message
         finally:
             self._followers.difference_update(queues)
 

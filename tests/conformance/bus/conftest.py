@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from trio.testing import MockClock
 
 from infra.bus.base import Bus
-from infra.bus.embedded import nats_server
+from infra.bus.embedded import start, stop
 from infra.bus.memory import MemoryBus, MemoryServer
 from infra.bus.nats import connect
-from tests.conformance.bus.world import World
+from tests.conformance.bus.world import World, eventually
 
 LEASE_S: Final = {"memory": 0.1, "virtual": 60.0, "nats": 0.6}
 
@@ -34,14 +35,55 @@ def anyio_backend(kind: str) -> str | tuple[str, dict[str, Any]]:
 async def world(kind: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A server of the test's own, and a connection to it."""
     if kind == "nats":
-        # A stream deleted and made anew under the same name may find what the first one left on disk.
-        async with nats_server(tmp_path_factory.mktemp("nats")) as server, connect(server.url, name="one") as bus:
-            yield World(bus, lambda: connect(server.url, name="another"), LEASE_S[kind])
+        async with real_world(tmp_path_factory.mktemp("nats")) as world:
+            yield world
     else:
-        memory = MemoryServer()
+        yield memory_world(LEASE_S[kind])
 
-        @asynccontextmanager
-        async def another() -> AsyncIterator[Bus]:
-            yield MemoryBus(memory)
 
-        yield World(MemoryBus(memory), another, LEASE_S[kind])
+def memory_world(lease_s: float) -> World:
+    """A server in this process."""
+    server = MemoryServer()
+    bus = MemoryBus(server)
+
+    @asynccontextmanager
+    async def another() -> AsyncIterator[Bus]:
+        yield MemoryBus(server)
+
+    @asynccontextmanager
+    async def outage() -> AsyncIterator[None]:
+        bus.disconnect()
+        yield
+        bus.reconnect()
+
+    return World(bus, another, outage, lease_s)
+
+
+@asynccontextmanager
+async def real_world(store: Path) -> AsyncIterator[World]:
+    """A nats-server. One each: a stream made anew under the name of a deleted one may find what that left on disk."""
+    server = await start(store)
+
+    @asynccontextmanager
+    async def outage() -> AsyncIterator[None]:
+        nonlocal server
+        await stop(server.process)
+        await until_connected(bus, False)
+        yield
+        server = await start(store, port=server.port)
+        await until_connected(bus, True)
+
+    try:
+        async with connect(server.url, name="one") as bus:
+            yield World(bus, lambda: connect(server.url, name="another"), outage, LEASE_S["nats"])
+    finally:
+        await stop(server.process)
+
+
+async def until_connected(bus: Bus, connected: bool) -> None:
+    """Return once the bus is, or is not."""
+
+    async def holds() -> bool:
+        return bus.connected is connected
+
+    await eventually(holds, 1.0)

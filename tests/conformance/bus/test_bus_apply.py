@@ -70,7 +70,7 @@ async def test_applied_twice_nothing_changes_and_nothing_is_lost(world: World) -
     [delivery] = await world.lease()
     before = await world.bus.consumer("JOBS", "echo")
     async with world.connect() as another:
-        await World(another, world.connect, world.lease_s).apply(*EVERYTHING)
+        await replace(world, bus=another).apply(*EVERYTHING)
     assert await world.bus.consumer("JOBS", "echo") == before
     assert await world.bus.value("kinds", "echo") == b"{}"
     await world.bus.ack(delivery)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -202,23 +203,19 @@ async def test_leased_messages_take_room(world: World) -> None:
         await world.bus.publish("jobs.echo", b"2")
 
 
+@pytest.mark.parametrize(("short_by", "fit"), [(0, 2), (1, 1)])
 @pytest.mark.parametrize(("headers", "block"), [({}, 0), ({"A": "12"}, len(b"NATS/1.0\r\nA: 12\r\n\r\n") + 4)])
 async def test_a_stream_full_by_bytes_refuses_and_forgets_nothing(
-    world: World, headers: dict[str, str], block: int
+    world: World, headers: dict[str, str], block: int, short_by: int, fit: int
 ) -> None:
-    # A record is body and subject, headers with 4 more, and 30 for itself. Two fit exactly, and no byte more.
+    # A record is body and subject, headers with 4 more, and 30 for itself.
     size = 42 + len(STARTED) + block + 30
-    await world.apply(
-        StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=2 * size),
-        StreamSpec(name="DLQ", subjects=("dlq.*.*",), discard="new", max_bytes=2 * size - 1),
-    )
-    for subject in (STARTED, "dlq.echo" + "." + "x" * (len(STARTED) - len("dlq.echo."))):
-        await world.bus.publish(subject, b"x" * 42, headers)
-    await world.bus.publish(STARTED, b"x" * 42, headers)
-    for subject in (STARTED, subject):
-        with pytest.raises(StreamFull) as refused:
-            await world.bus.publish(subject, b"x" * 42, headers)
-        assert (refused.value.code, refused.value.err_code) == (503, 10077)
+    await world.apply(replace(EVENTS, max_bytes=2 * size - short_by))
+    for _ in range(fit):
+        await world.bus.publish(STARTED, b"x" * 42, headers)
+    with pytest.raises(StreamFull) as refused:
+        await world.bus.publish(STARTED, b"x" * 42, headers)
+    assert (refused.value.code, refused.value.err_code) == (503, 10077)
     assert await world.bus.get("EVENTS", 1) is not None
 
 
@@ -236,7 +233,7 @@ async def test_in_a_full_stream_a_message_may_replace_one_that_is_no_smaller(wor
 
 
 async def test_a_full_stream_still_compares_and_still_knows_its_ids(world: World) -> None:
-    await world.apply(StreamSpec(name="EVENTS", subjects=("orchestration.*.*.*",), discard="new", max_bytes=300))
+    await world.apply(replace(EVENTS, max_bytes=300))
     await world.bus.publish(STARTED, b"", after(0, message_id="x"))
     with pytest.raises(StreamFull):
         await world.bus.publish(COMPLETED, b"", after(1))

@@ -21,6 +21,8 @@ class World:
     bus: Bus
     connect: Callable[[], AbstractAsyncContextManager[Bus]]
     """Another connection to the same server."""
+    outage: Callable[[], AbstractAsyncContextManager[None]]
+    """A time in which `bus` has no server; what the server knew it still knows afterwards."""
     lease_s: float
     """An `ack_wait` that can be waited for here: short in real time, a minute in virtual time."""
 

@@ -1,0 +1,290 @@
+"""Leases: renewed at a third, given up in time; and whoever was fenced changes nothing."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from contracts import subjects
+from contracts.events import Spent, Started
+from infra.bus.base import Delivery
+from infra.bus.memory import Fate, MemoryBus, MemoryServer
+from infra.bus.topology import ConsumerSpec, StreamSpec, Topology
+from tests.runtime.kinds import Puppet, Task
+from tests.runtime.world import Hooks, World, names, settings
+from workers import JobContext, job
+from workers.runtime.lease import Leases
+
+pytestmark = pytest.mark.anyio
+
+ACK_WAIT_S = 60.0
+ONE_SLOT = settings(profiles={"default": {"actors": 1, "concurrency": 1}})
+"""A gateway that has a job asks for no more, so its message goes to another one."""
+
+
+async def _delivery(hooks: Hooks) -> tuple[MemoryBus, Delivery]:
+    server = MemoryServer()
+    bus = MemoryBus(server, faults=hooks)
+    await bus.apply(
+        Topology(
+            streams=(StreamSpec(name="JOBS", subjects=("jobs.echo",), retention="workqueue"),),
+            consumers=(ConsumerSpec(stream="JOBS", name="echo", subject="jobs.echo", ack_wait_s=ACK_WAIT_S),),
+        )
+    )
+    await bus.publish("jobs.echo", b"{}")
+    async with bus.pull("JOBS", "echo") as puller:
+        puller.grant(1)
+        return bus, await puller.receive()
+
+
+def _renewals(hooks: Hooks) -> list[float]:
+    return [at for op, _, at in hooks.calls if op == "in_progress"]
+
+
+async def test_a_lease_is_renewed_at_a_third_for_as_long_as_it_is_held() -> None:
+    hooks = Hooks()
+    bus, delivery = await _delivery(hooks)
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+    lost: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(leases.serve)
+        lease = leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+        await anyio.sleep(600)
+        leases.release(lease)
+        renewals = _renewals(hooks)
+        await anyio.sleep(600)
+        group.cancel_scope.cancel()
+    assert lost == []
+    gaps = [later - earlier for earlier, later in zip(renewals, renewals[1:], strict=False)]
+    assert len(renewals) >= 25
+    assert min(gaps) == pytest.approx(20, abs=6)
+    assert max(gaps) == pytest.approx(20, abs=6)
+    assert _renewals(hooks) == renewals, "released, it is renewed no more"
+
+
+async def test_one_renewal_that_gets_no_answer_is_tried_again_before_it_matters() -> None:
+    hooks = Hooks()
+    bus, delivery = await _delivery(hooks)
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+    lost: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(leases.serve)
+        leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+        hooks.lose_requests("in_progress", "jobs.echo", times=3)
+        await anyio.sleep(600)
+        group.cancel_scope.cancel()
+    assert lost == []
+    assert (await bus.consumer("JOBS", "echo")).redelivered == 0
+
+
+async def test_a_lease_that_cannot_be_renewed_is_given_up_once_and_before_it_ends() -> None:
+    hooks = Hooks()
+    bus, delivery = await _delivery(hooks)
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+    lost: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(leases.serve)
+        lease = leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+        await anyio.sleep(100)
+        [*_, renewed] = _renewals(hooks)
+        bus.disconnect()
+        await anyio.sleep(1_000)
+        group.cancel_scope.cancel()
+    [at] = lost
+    assert lease.lost
+    assert renewed + ACK_WAIT_S / 2 < at < renewed + ACK_WAIT_S
+
+
+async def test_a_renewal_counts_from_when_it_was_sent() -> None:
+    """The server's answer may come late; by its clock the lease began when the request arrived, or a little before."""
+    hooks = Hooks()
+    bus, delivery = await _delivery(hooks)
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+
+    async def slow(op: str, subject: str) -> None:
+        if op == "in_progress":
+            await anyio.sleep(15)
+
+    hooks.on_after = slow
+    lost: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(leases.serve)
+        leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+        await anyio.sleep(200)
+        assert lost == []
+        bus.disconnect()
+        [*_, renewed] = _renewals(hooks)
+        await anyio.sleep(100)
+        group.cancel_scope.cancel()
+    [at] = lost
+    assert at < renewed + ACK_WAIT_S
+
+
+# --- what that means for jobs
+
+
+@job("short", id_field="id")
+async def short(task: Task) -> int:
+    """Takes no context."""
+    await anyio.sleep(task.value)
+    return task.value
+
+
+async def test_a_job_longer_than_the_lease_runs_once(world: World) -> None:
+    jetray = await world.gateway(short)
+    await jetray.submit("short", {"id": "a", "value": 500})
+    assert await jetray.result_of("short", "a") == 500
+    assert names(await jetray.events("short", "a")) == ["started", "completed"]
+
+
+async def test_a_gateway_that_is_cut_off_stops_its_attempts_in_time_and_settles_nothing(world: World) -> None:
+    puppet = Puppet()
+    first = await world.gateway(puppet.kind)
+    await first.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    await anyio.sleep(100)
+    [*_, renewed] = _renewals(first.hooks)
+    first.bus.disconnect()
+    stopped = await puppet.ceased("a")
+    assert stopped < renewed + ACK_WAIT_S, "the attempt is dead before anybody else may have the message"
+    await world.settled(lambda: first.leaks() == [], within_s=1)
+    assert (await world.state("puppet")).unacknowledged == 1
+    second = await world.gateway()
+    puppet.say("a", 2)
+    assert await second.result_of("puppet", "a") == 2
+    log = await second.events("puppet", "a")
+    assert names(log) == ["started", "started", "completed"]
+    assert isinstance(log[1], Started)
+    assert (log[1].attempt, log[1].spent, log[1].gateway) == (2, Spent(lost=1), "gw-2")
+    assert (log[1].time - log[0].time).total_seconds() >= 100
+    first.bus.reconnect()
+    await anyio.sleep(300)
+    assert await second.events("puppet", "a") == log
+
+
+@pytest.mark.parametrize("kind", ["puppet", "short"])
+async def test_a_gateway_that_was_cut_off_takes_its_own_job_over_again(world: World, kind: str) -> None:
+    puppet = Puppet()
+    puppet.say("a", _sleeps)
+    jetray = await world.gateway(puppet.kind, short)
+    await jetray.submit(kind, {"id": "a", "value": 200})
+    await anyio.sleep(100)
+    jetray.bus.disconnect()
+    await anyio.sleep(100)
+    jetray.bus.reconnect()
+    end = await jetray.end_of(kind, "a")
+    log = await jetray.events(kind, "a")
+    assert (names(log), end.attempt) == (["started", "started", "completed"], 2)
+    assert isinstance(log[1], Started)
+    assert log[1].spent == Spent(lost=1)
+
+
+async def test_a_short_cut_is_no_loss(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    await jetray.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    jetray.bus.disconnect()
+    await anyio.sleep(20)
+    puppet.say("a", 1)
+    await anyio.sleep(5)
+    assert names(await jetray.events("puppet", "a")) == ["started"]
+    jetray.bus.reconnect()
+    assert await jetray.result_of("puppet", "a") == 1
+    assert names(await jetray.events("puppet", "a")) == ["started", "completed"]
+    assert puppet.attempts == [("a", 1)]
+
+
+async def test_a_fenced_attempt_changes_nothing(world: World) -> None:
+    """The message goes to another gateway while the first believes that it holds the lease."""
+    first_puppet, second_puppet = Puppet(), Puppet()
+    first = await world.gateway(first_puppet.kind, settings=ONE_SLOT)
+    await first.submit("puppet", {"id": "a"})
+    await first_puppet.begun("a")
+    second = await world.gateway(second_puppet.kind)
+    _hand_out_again(world, "puppet", 1)
+    await second_puppet.begun("a", 2)
+    first_puppet.say("a", 111)
+    await world.settled(lambda: first.leaks() == [], within_s=5)
+    assert names(await second.events("puppet", "a")) == ["started", "started"]
+    assert (await world.state("puppet")).unacknowledged == 1, "the fenced one acknowledged nothing"
+    await anyio.sleep(200)
+    second_puppet.say("a", 222)
+    assert await second.result_of("puppet", "a") == 222
+    assert names(await second.events("puppet", "a")) == ["started", "started", "completed"]
+
+
+async def test_a_fenced_attempt_learns_of_it_with_its_next_report(world: World) -> None:
+    async def report(ctx: JobContext) -> int:
+        for done in range(1_000):
+            ctx.progress(done=done)
+            await anyio.sleep(1)
+        return 1
+
+    first_puppet, second_puppet = Puppet(), Puppet()
+    first_puppet.say("a", report)
+    first = await world.gateway(first_puppet.kind, settings=ONE_SLOT)
+    await first.submit("puppet", {"id": "a"})
+    await first_puppet.begun("a")
+    second = await world.gateway(second_puppet.kind)
+    _hand_out_again(world, "puppet", 1)
+    await second_puppet.begun("a", 2)
+    began = anyio.current_time()
+    assert await first_puppet.ceased("a", 1) - began < 2
+    second_puppet.say("a", 222)
+    assert await second.result_of("puppet", "a") == 222
+
+
+async def test_a_message_that_comes_again_to_whoever_runs_its_job_is_adopted(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    await jetray.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    _hand_out_again(world, "puppet", 1)
+    await anyio.sleep(300)
+    assert puppet.attempts == [("a", 1)]
+    assert len(jetray.rooms.live) == 1, "one worker goes on, with the newer delivery"
+    assert (await world.state("puppet")).unacknowledged == 1
+    puppet.say("a", 1)
+    assert await jetray.result_of("puppet", "a") == 1
+    assert names(await jetray.events("puppet", "a")) == ["started", "completed"]
+
+
+class _Twice(Hooks):
+    """Hands every delivery from a given one on out a second time at once, as after a change of leader."""
+
+    def __init__(self, since: int) -> None:
+        super().__init__()
+        self.since = since
+
+    def delivery(self, delivery: Delivery) -> Fate:
+        return "twice" if delivery.number == self.since else "arrives"
+
+
+@pytest.mark.parametrize("kind", ["puppet", "short"])
+@pytest.mark.parametrize("since", [1, 2])
+async def test_two_deliveries_in_hand_at_once_make_one_attempt(world: World, kind: str, since: int) -> None:
+    puppet = Puppet()
+    puppet.say("a", _sleeps)
+    jetray = await world.gateway(puppet.kind, short, hooks=_Twice(since))
+    await jetray.submit(kind, {"id": "a", "value": 200})
+    await anyio.sleep(100)
+    if since == 2:
+        jetray.bus.disconnect()
+        await anyio.sleep(100)
+        jetray.bus.reconnect()
+    await jetray.end_of(kind, "a")
+    assert names(await jetray.events(kind, "a")) == ["started"] * since + ["completed"]
+    await world.settled(lambda: world.kept(subjects.JOBS) == [], within_s=100)
+
+
+async def _sleeps(ctx: JobContext) -> int:
+    await anyio.sleep(200)
+    return 200
+
+
+def _hand_out_again(world: World, consumer: str, sequence: int) -> None:
+    """As a stale nak of somebody else's does."""
+    world.server.consumer(subjects.JOBS, consumer).nak(sequence, 0.0, anyio.current_time())
+
+
