@@ -14,7 +14,21 @@ A kind of your own needs only what is named here:
     from workers import job, JobContext, Retry, Fail
 """
 
-from workers.kinds.context import JobContext
-from workers.kinds.registry import Child, ChildEnd, Fail, Retry, batch, job
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.kinds.context import JobContext
+    from workers.kinds.registry import Child, ChildEnd, Fail, Retry, batch, job
 
 __all__ = ["Child", "ChildEnd", "Fail", "JobContext", "Retry", "batch", "job"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not at import: `python -m workers` comes through here before it can tell that a foreign `contracts` is in the way.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "workers.kinds.context" if name == "JobContext" else "workers.kinds.registry"
+    return getattr(importlib.import_module(module), name)

@@ -87,9 +87,7 @@ class Stack:
             bus=self.bus,
             pool=self.pool,
             store=self.store,
-            versions=Versions(
-                jetray="testing", python=platform.python_version(), ray=None, nats_server=server.version
-            ),
+            versions=Versions(jetray="testing", python=platform.python_version(), ray=None, nats_server=server.version),
             nonce=secrets.token_hex(8),
             jitter=lambda: JITTER,
             quarantine=_Trust(),

@@ -1,4 +1,4 @@
-"""What the tests of the core share: tickets, logs and jobs, each with its usual fields."""
+"""What the tests of the core share: messages and logs, each with its usual fields."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ from contracts.events import (
     Spent,
     Started,
 )
-from workers.core.job import Append, Command, Delivered, Job, Phase, Stimulus, Stored
-from workers.core.lifecycle import decide
 from workers.core.log import LogView, Ticket
-from workers.core.retry import RetryPolicy
 
 E = TypeVar("E")
 
@@ -135,39 +132,3 @@ def log(*events: Event, mine: bool = False, running: bool = False) -> LogView:
         mine=mine,
         running=running,
     )
-
-
-def job(held: Ticket | None = None, **fields: Any) -> Job:
-    """A job just pulled by gateway `gw`."""
-    usual: dict[str, Any] = {
-        "ticket": held or ticket(),
-        "policy": RetryPolicy(),
-        "gateway": "gw",
-        "actor": "a1",
-        "limit_s": LIMIT_S,
-        "stored": NOW,
-    }
-    return Job(**(usual | fields))
-
-
-def running(held: Ticket | None = None, **fields: Any) -> Job:
-    """A job whose first attempt runs: its `started` is event 101."""
-    opening, _ = decide(job(held, **fields), Delivered(), now=NOW)
-    found, _ = decide(opening, Stored(FIRST), now=NOW)
-    assert found.phase is Phase.RUNNING
-    return found
-
-
-def told(found: Job, *stimuli: Stimulus, now: datetime = NOW, jitter: float = 0.5) -> tuple[Job, tuple[Command, ...]]:
-    """What becomes of a job through these stimuli, and the commands of the last of them."""
-    commands: tuple[Command, ...] = ()
-    for stimulus in stimuli:
-        found, commands = decide(found, stimulus, now=now, jitter=jitter)
-    return found, commands
-
-
-def appended(commands: tuple[Command, ...], kind: type[E]) -> E:
-    """The event that the last of `commands` appends."""
-    assert isinstance(commands[-1], Append), commands
-    assert isinstance(commands[-1].event, kind), commands
-    return commands[-1].event

@@ -13,21 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from contracts.errors import ErrorInfo
-from contracts.events import (
-    Cancelled,
-    Completed,
-    DeliveryRef,
-    Event,
-    Failed,
-    Progress,
-    Requeued,
-    Retrying,
-    Spent,
-    Started,
-    is_terminal,
-)
+from contracts.events import Cancelled, Completed, DeliveryRef, Event, Failed, Progress, Requeued, Started, is_terminal
 from contracts.joins import Notice
 from tests.core.helpers import after, cancelled, error, event, requeued
+from tests.core.laws import check_ack, check_append
 from workers.core import job as core
 from workers.core.job import Job, Phase
 from workers.core.lifecycle import decide
@@ -212,8 +201,10 @@ class World:
                 return core.LogRead(self.view(worker))
             case core.Probe(origin=origin):
                 return core.Probed(any(not found.settled for found in self.messages if found.origin == origin))
-            case core.Run(started=opening):
+            case core.Run(started=opening, error=why):
                 assert any(found is opening for _, found, _ in self.log), "code runs before its started is durable"
+                if why is not None:
+                    worker.inbox.append(core.Raised(why))
             case core.Bury(reason=reason):
                 return core.Buried(self.bury(message, reason))
             case core.Refuse(reason=reason):
@@ -270,7 +261,9 @@ class World:
         """The sequence under which the server keeps the event, or None where another one is last."""
         if expected != (self.log[-1][0] if self.log else 0):
             return None
-        self.check_next(written, worker)
+        letters = self.letters.values()
+        opened = worker.opened if worker else ()
+        check_append([event for _, event, _ in self.log], written, worker.job if worker else None, opened, letters)
         # Other jobs write to the same stream.
         self.last_sequence += 2
         self.log.append((self.last_sequence, written, worker.gateway if worker else "operator"))
@@ -364,64 +357,13 @@ class World:
             self.notices.append((parent, told))
 
     def ack(self, worker: Worker) -> None:
-        self.check_ack(worker)
-        worker.message.settled = True
-        worker.message.holder = None
-
-    # What must hold
-
-    def check_next(self, written: Event, worker: Worker | None) -> None:
-        tail, opening = self.tail, self.opening
-        assert written.n == (tail.n + 1 if tail else 1), "n has a gap"
-        run = tail.run if tail else 1
-        if isinstance(written, Requeued):
-            assert isinstance(tail, Failed)
-            return
-        assert tail is None or not is_terminal(tail), "something follows a terminal event"
-        assert written.run == run or tail is None
-        if isinstance(written, Started):
-            self.check_started(written, opening if opening and opening.run == run else None)
-            return
-        if worker is None:
-            return
-        if worker.job.unusable:
-            replayed = isinstance(tail, Requeued) and tail.run == worker.message.run
-            assert tail is None or tail.origin == written.origin or replayed, (
-                "a message that does not decode touches another's log"
-            )
-        current = (opening.run, opening.attempt) if opening else None
-        if worker.opened or not isinstance(written, Failed):
-            assert current in worker.opened, "a fenced attempt writes"
-            assert (written.run, written.attempt) == current
-        if isinstance(written, Failed):
-            assert written.dlq_sequence in self.letters.values(), "failed before it was buried"
-        if isinstance(written, Retrying):
-            assert opening is not None
-            drained = written.error.type == "Drained"
-            assert (written.spent == opening.spent) is drained
-            assert written.next_attempt == written.attempt + 1
-
-    def check_started(self, written: Started, before: Started | None) -> None:
-        assert written.attempt == (before.attempt + 1 if before else 1)
-        if before is None:
-            assert written.spent == Spent()
-            return
-        assert written.deadline == before.deadline
-        assert written.spent.attempts >= before.spent.attempts
-        assert written.spent.lost >= before.spent.lost
-        assert written.spent.attempts < POLICY.max_attempts
-        assert written.spent.lost <= POLICY.max_lost + (1 if self.batch else 0)
-        assert written.delivery != before.delivery
-
-    def check_ack(self, worker: Worker) -> None:
-        tail, message, ticket = self.tail, worker.message, worker.job.ticket
-        refused = any(letter[0] == message.origin for letter in self.letters)
-        assert tail is not None or refused
-        if tail is not None and not is_terminal(tail) and not refused:
-            opening = self.opening
-            older = isinstance(tail, Requeued) or (opening is not None and opening.delivery > ticket.delivery)
-            assert message.origin != tail.origin or older, "acknowledged while its job goes on"
-        if ticket.parent is not None:
-            # Where the log names its batch, whoever ends the job pays.
-            owed = tail is not None and tail.parent == ticket.parent
-            assert owed or any(parent == ticket.parent for parent, _ in self.notices), "acknowledged and not paid"
+        message, ticket = worker.message, worker.job.ticket
+        check_ack(
+            [event for _, event, _ in self.log],
+            ticket,
+            message.origin,
+            buried=any(origin == message.origin for origin, _ in self.letters),
+            told=any(parent == ticket.parent for parent, _ in self.notices),
+        )
+        message.settled = True
+        message.holder = None

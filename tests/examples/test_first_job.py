@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.processes import environment, jetray
+from tests.launcher.processes import environment
+from workers.launcher.scaffold import scaffold
 from workers.settings import load
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "first-job.md").read_text(encoding="utf-8")
@@ -25,8 +26,7 @@ def blocks(language: str) -> list[str]:
 def folder(tmp_path) -> Path:
     """Where its first command was run."""
     assert "    jetray new kind score\n" in PAGE
-    made = jetray("new", "kind", "score", cwd=tmp_path)
-    for line in made.stdout.splitlines():
+    for line in scaffold("score", tmp_path).told():
         if line.startswith("  "):
             assert f"    {line.strip()}\n" in PAGE
     return tmp_path

@@ -6,7 +6,6 @@ A process can have one Ray, and the tests' own has the session's. Exits with 78 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -23,12 +22,19 @@ from tests.conformance.pool.worlds import begin, call, finish, is_running, under
 async def main(address: str | None) -> None:
     signal.signal(signal.SIGTERM, on_sigterm)
     events: list[PoolEvent] = []
+    restarted = anyio.Event()
+
+    def listen(event: PoolEvent) -> None:
+        events.append(event)
+        if event.what == "restarted":
+            restarted.set()
+
     profile = Profile(name="default", actors=2, cpus=0.5, concurrency=2)
     spec = HostSpec(factory=hosts.FACTORY, config=b"configured")
     pool = RayPool([profile], spec, gateway="gw-1", address=parse_address(address))
     seen: dict[str, object] = {}
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pool.serve, events.append)
+        tasks.start_soon(pool.serve, listen)
         async with anyio.create_task_group() as beside:
             beside.start_soon(tick, seen)
             execution = await begin(pool, call("persists", streams=True))
@@ -38,6 +44,7 @@ async def main(address: str | None) -> None:
         seen["killed"] = not is_running(pid)
         seen["echo"] = repr(await finish(pool, call("echo", b"1")))
         seen.update(about_ray())
+        await restarted.wait()
         busy = await begin(pool, call("persists", streams=True))
         pid = await underway(busy)
         tasks.cancel_scope.cancel()
@@ -71,7 +78,7 @@ def about_ray() -> dict[str, object]:
 
 if __name__ == "__main__":
     try:
-        anyio.run(main, sys.argv[1] if len(sys.argv) > 1 else os.environ.get("RAY_ADDRESS"))
-    except ConfigError as error:
-        print(error)
+        anyio.run(main, sys.argv[1] if len(sys.argv) > 1 else None)
+    except* ConfigError as group:
+        print(group.exceptions[0])
         sys.exit(78)

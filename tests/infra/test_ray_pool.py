@@ -269,12 +269,25 @@ def test_actors_are_made_as_their_profile_says() -> None:
 
 @pytest.mark.ray
 @pytest.mark.anyio
-async def test_a_runtime_env_that_cannot_be_had_is_a_wrong_setting(ray_session: None) -> None:
-    profile = Profile(name="env", actors=1, cpus=0.1, runtime_env={"working_dir": "file:///nowhere/at-all.zip"})
+@pytest.mark.parametrize(
+    ("runtime_env", "line"),
+    [
+        (
+            {"working_dir": "file:///nowhere/at-all.zip"},
+            r"RuntimeEnvSetupError: .* FileNotFoundError: .*'/nowhere/at-all.zip'",
+        ),
+        ({"env_vars": {"THREADS": 1}}, r"TypeError: runtime_env\['env_vars'\] must be of type Dict\[str, str\]"),
+    ],
+)
+async def test_a_runtime_env_that_cannot_be_had_is_a_wrong_setting(
+    ray_session: None, runtime_env: dict[str, Any], line: str
+) -> None:
+    profile = Profile(name="env", actors=1, cpus=0.1, runtime_env=runtime_env)
     events: list[PoolEvent] = []
     pool = RayPool([profile], HostSpec(factory=hosts.FACTORY, config=b""), gateway="gw-1", cluster=BorrowedRay())
-    with pytest.raises(ConfigError, match=r"profile env: no actor can start: RuntimeEnvSetupError: .*at-all.zip"):
+    with pytest.raises(ConfigError, match=f"profile env: no actor can start: {line}") as refused:
         await pool.serve(events.append)
+    assert "Traceback" not in str(refused.value)
     assert [event.what for event in events] == ["failed"]
 
 
@@ -344,14 +357,20 @@ def test_a_cluster_that_does_not_fit_is_one_clear_line(head: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_foreign_package_where_actors_run_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("infra", "ImportError: jetray cannot be imported where actors run: No module named 'infra.pool'; it is not"),
+        ("workers", "ConfigError: package workers is not jetray's: Python finds {path}/workers/__init__.py before"),
+    ],
+)
+def test_a_foreign_package_where_actors_run_is_one_clear_line(tmp_path: Path, name: str, line: str) -> None:
     # Ray puts the working directory before everything else in its workers, and there alone.
-    (tmp_path / "workers").mkdir()
-    (tmp_path / "workers" / "__init__.py").write_text("")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
     done, _ = driven(cwd=tmp_path)
-    assert (done.returncode, done.stdout.count("\n")) == (78, 1)
-    assert "no actor can start: ConfigError: package workers is not jetray's" in done.stdout
-    assert str(tmp_path) in done.stdout
+    assert (done.returncode, done.stdout.count("\n")) == (78, 1), done.stdout + done.stderr
+    assert f"profile default: no actor can start: {line.format(path=tmp_path)}" in done.stdout
 
 
 def check_seen(seen: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ async def test_a_route_that_nobody_owns_is_exit_status_78(tmp_path, server):
     assert "no stream owns the routed subject design.approved" in refused.stderr
 
 
+@pytest.mark.server  # none is needed, but the client takes a second to believe it
 def test_without_a_server_it_is_one_line_and_exit_status_1(tmp_path):
     failed = apply(tmp_path, "nats://me:secret@127.0.0.1:9")
 

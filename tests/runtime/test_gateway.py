@@ -13,7 +13,7 @@ from contracts.plan import PlanResult
 from infra.bus.base import NoAnswer, NoSuchSubject, Stored
 from infra.bus.topology import Foreign, StreamSpec, Topology
 from tests.runtime.kinds import Puppet
-from tests.runtime.world import APPROVED, Hooks, World, names, plan, serving, settings
+from tests.runtime.world import APPROVED, ONE_SLOT, Hooks, World, names, plan, serving, settings
 from workers import Retry
 
 pytestmark = pytest.mark.anyio
@@ -131,7 +131,7 @@ async def test_the_same_id_with_another_input_is_refused_and_harms_nobody(world:
 
 async def test_the_priority_lane_goes_first(world: World) -> None:
     puppet = Puppet()
-    jetray = await world.gateway(puppet.kind, settings=settings(profiles={"default": {"concurrency": 1, "actors": 1}}))
+    jetray = await world.gateway(puppet.kind, settings=ONE_SLOT)
     for number in range(5):
         await jetray.submit("puppet", {"id": f"low-{number}"})
     await puppet.begun("low-0")

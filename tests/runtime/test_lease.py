@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anyio
 import pytest
 
@@ -11,15 +13,13 @@ from infra.bus.base import Delivery
 from infra.bus.memory import Fate, MemoryBus, MemoryServer
 from infra.bus.topology import ConsumerSpec, StreamSpec, Topology
 from tests.runtime.kinds import Puppet, Task
-from tests.runtime.world import Hooks, World, names, settings
+from tests.runtime.world import ONE_SLOT, Hooks, World, names
 from workers import JobContext, job
 from workers.runtime.lease import Leases
 
 pytestmark = pytest.mark.anyio
 
 ACK_WAIT_S = 60.0
-ONE_SLOT = settings(profiles={"default": {"actors": 1, "concurrency": 1}})
-"""A gateway that has a job asks for no more, so its message goes to another one."""
 
 
 async def _delivery(hooks: Hooks) -> tuple[MemoryBus, Delivery]:
@@ -49,13 +49,13 @@ async def test_a_lease_is_renewed_at_a_third_for_as_long_as_it_is_held() -> None
     async with anyio.create_task_group() as group:
         group.start_soon(leases.serve)
         lease = leases.hold(delivery, lambda: lost.append(anyio.current_time()))
-        await anyio.sleep(600)
+        await anyio.sleep(610)
         leases.release(lease)
         renewals = _renewals(hooks)
         await anyio.sleep(600)
         group.cancel_scope.cancel()
     assert lost == []
-    gaps = [later - earlier for earlier, later in zip(renewals, renewals[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(renewals)]
     assert len(renewals) >= 25
     assert min(gaps) == pytest.approx(20, abs=6)
     assert max(gaps) == pytest.approx(20, abs=6)
@@ -286,5 +286,3 @@ async def _sleeps(ctx: JobContext) -> int:
 def _hand_out_again(world: World, consumer: str, sequence: int) -> None:
     """As a stale nak of somebody else's does."""
     world.server.consumer(subjects.JOBS, consumer).nak(sequence, 0.0, anyio.current_time())
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -20,15 +20,19 @@ from workers.runtime.rooms import Rooms
 from workers.settings import Settings
 from workers.testing import Stack
 
-__all__ = ["Hooks", "Member", "World", "names", "serving", "settings"]
+__all__ = ["APPROVED", "ONE_SLOT", "Hooks", "Member", "World", "names", "plan", "serving", "settings"]
 
-EVERYTHING_ENDS_S = 3_600.0
-APPROVED = "planning.plan.approved"
+EVERYTHING_ENDS_S: Final = 3_600.0
+APPROVED: Final = "planning.plan.approved"
 
 
 def settings(**sections: Any) -> Settings:
     """Settings with one actor of two slots, unless `profiles` says otherwise."""
     return msgspec.convert({"profiles": {"default": {"actors": 1, "concurrency": 2}}, **sections}, Settings)
+
+
+ONE_SLOT: Final = settings(profiles={"default": {"actors": 1, "concurrency": 1}})
+"""With these a gateway that has a job asks for no more, so that its message goes to another one."""
 
 
 def names(log: Iterable[Event]) -> list[str]:
@@ -162,7 +166,7 @@ class World:
         """A gateway that does not run."""
         first = self.members[0] if self.members else None
         known = kinds or (() if first is None else tuple(first.kinds.values()))
-        terms = settings or (_default() if first is None else first.settings)
+        terms = settings or (_usual() if first is None else first.settings)
         gateway = msgspec.structs.replace(terms.gateway, name=name)
         named = msgspec.structs.replace(terms, gateway=gateway)
         return Member(known, named, server=self.server, hooks=hooks or Hooks())
@@ -211,7 +215,7 @@ class World:
         return [member for member in self.members if not member.over.is_set()]
 
 
-def _default() -> Settings:
+def _usual() -> Settings:
     return settings()
 
 

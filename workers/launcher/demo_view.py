@@ -54,8 +54,8 @@ class View:
         self.latest: list[str] = []
         """Lines of the latest events, which a terminal shows."""
         self._began = self._latest_s = time.monotonic()
-        where = "Ray" if with_ray else "a child process"
-        self._spinner = Spinner("dots", text=Text(f"starting a gateway, and {where} to run its jobs"))
+        self._place = "Ray" if with_ray else "a child process"
+        self._spinner = Spinner("dots", text=Text(f"starting a gateway, and {self._place} to run its jobs"))
         self._live = Live(console=self._console, auto_refresh=False, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> Self:
@@ -88,7 +88,7 @@ class View:
             _advance(self._rows.setdefault(event.job_id, _Row(event.job_id)), event, name)
             self._spinner.update(text=Text("councils deliberate"))
         elif isinstance(event, Started):
-            self._spinner.update(text=Text("waiting for a place to run the councils"))
+            self._spinner.update(text=Text(f"waiting for {self._place} to run the councils"))
 
     def message(self, message: Stored) -> None:
         """A message outside of job logs."""

@@ -112,7 +112,7 @@ class Gateway:
         if process.returncode is None:
             process.terminate()
             with anyio.move_on_after(self._patience_s):
-                await process.wait()
+                await first_of(process.wait, self._hurry.wait)
         # Whoever of its group outlived it, and itself where it is too slow.
         _kill_group(process.pid)
         await process.wait()

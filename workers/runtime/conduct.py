@@ -175,8 +175,12 @@ class Conduct:
                 await self._take(message, throttle)
 
     async def _take(self, message: Stored, throttle: Throttle) -> None:
-        notice = joins.decode(message.body)
-        if notice.outcome == "refused" and await self._is_ours(notice):
+        try:
+            notice = joins.decode(message.body)
+        except msgspec.DecodeError as error:
+            log.warning("%s: message %d of JOINS is no notice: %s", self._name, message.sequence, error)
+            return
+        if notice.child not in self._tally.places or (notice.outcome == "refused" and await self._is_ours(notice)):
             return
         if self._tally.fold(notice):
             throttle.offer(

@@ -123,7 +123,7 @@ class EmbeddedRay:
 
     def start(self) -> None:
         """Takes seconds."""
-        ray = _imported()
+        ray = _prepared()
         self._workplace = Workplace()
         ray.init(
             address="local",
@@ -141,10 +141,12 @@ class EmbeddedRay:
 
     def stop(self) -> None:
         """About a quarter of a second."""
-        ray = _imported()
+        import ray
+
         if ray.is_initialized():
             # The autoscaler's monitor does not heed SIGTERM once its cluster is gone: a second of waiting for nothing.
-            ray._private.worker._global_node.kill_monitor(check_alive=False)
+            node: Any = ray._private.worker._global_node
+            node.kill_monitor(check_alive=False)
         ray.shutdown(wait_for_processes=True)
         if self._workplace is not None:
             self._workplace.remove()
@@ -161,7 +163,7 @@ class JoinedRay:
 
     def start(self) -> None:
         """Takes seconds, or as long as the head takes to come up."""
-        ray = _imported()
+        ray = _prepared()
         self._workplace = Workplace()
         directory = self._workplace.path
         with (directory / "raylet.log").open("wb") as log:
@@ -184,7 +186,9 @@ class JoinedRay:
 
     def stop(self) -> None:
         """Leave the cluster, and take our raylet along."""
-        _imported().shutdown()
+        import ray
+
+        ray.shutdown()
         if self._raylet is not None:
             assert self._raylet.stdin is not None
             self._raylet.stdin.close()
@@ -211,10 +215,12 @@ class JoinedRay:
                 _log.warning("still waiting for the Ray head at %s", self._address)
 
 
-def _imported() -> Any:
+def _prepared() -> Any:
     prepare_environment()
     import ray
 
+    # Whoever imported Ray before us had it read another environment.
+    ray._raylet.Config.initialize("")  # type: ignore[attr-defined]
     # It warns that it left our SIGTERM handler alone, which is what we want.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     # What the raylet reports goes to standard output, whatever `log_to_driver` says; but that is not ours to fill.

@@ -40,8 +40,23 @@ def _not_built(error: ActorDiedError) -> ErrorInfo:
     cause = next((arg.cause for arg in error.args if isinstance(arg, RayTaskError)), None)
     if cause is None:
         return unfit(type(error).__name__, _line(error))
-    return unfit(type(cause).__name__, _line(cause))
+    line = _line(cause)
+    if "failed to import on the worker" in line:
+        what = line.rpartition(": ")[2]
+        return unfit(
+            "ImportError",
+            f"jetray cannot be imported where actors run: {what}; it is not installed there, or another package infra or "
+            "contracts comes before it (Ray's workers look into the gateway's working directory first)",
+        )
+    return unfit(type(cause).__name__, line)
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(_COLOUR.sub("", str(error) or type(error).__name__).split())
+    """Its text in one line and without tracebacks, which belong into a log."""
+    before, traceback, after = _COLOUR.sub("", str(error) or type(error).__name__).partition("Traceback (most recent")
+    if traceback:
+        # Stack frames are indented, and what was raised is not; of several tracebacks the last one is the outcome.
+        lines = after.rstrip().splitlines()
+        last_frame = max(number for number, line in enumerate(lines) if number == 0 or line.startswith(" "))
+        before += " ".join(lines[last_frame + 1 :])
+    return " ".join(before.split())

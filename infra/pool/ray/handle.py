@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
-from infra.pool.actor import ActorLost, lost
+from infra.pool.actor import ActorLost, lost, unfit
 from infra.pool.base import HostSpec, Profile
 from infra.pool.ray.actor import JobActor, Whereabouts, unpacked_items
 from infra.pool.ray.errors import meaning
@@ -62,8 +62,11 @@ class RayActor:
 
     async def ready(self) -> None:
         """Create it and wait until its host is built."""
-        # Creating a named actor asks Ray's head, and blocks meanwhile.
-        await anyio.to_thread.run_sync(self._create)
+        try:
+            # Creating a named actor asks Ray's head, and blocks meanwhile.
+            await anyio.to_thread.run_sync(self._create)
+        except (TypeError, ValueError) as error:  # so Ray refuses options, a malformed runtime_env among them
+            raise ActorLost(unfit(type(error).__name__, str(error))) from error
         self._where = msgspec.msgpack.decode(await self._created(), type=Whereabouts)
         if self._where.error is not None:
             raise ActorLost(self._where.error)

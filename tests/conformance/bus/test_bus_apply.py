@@ -94,14 +94,12 @@ async def test_a_puller_that_waits_gets_the_place_that_is_new(world: World) -> N
     await world.enqueue(b"1", b"2")
     async with world.pulling(2) as puller, anyio.create_task_group() as group:
         await take(puller, 1, world.lease_s)
-        begun = anyio.Event()
 
         async def widen() -> None:
-            begun.set()
+            await anyio.wait_all_tasks_blocked()
             await world.apply(jobs("echo"), worker("echo", max_ack_pending=2))
 
         group.start_soon(widen)
-        await begun.wait()
         assert bodies(await take(puller, 1, world.lease_s)) == [b"2"]
 
 

@@ -97,6 +97,16 @@ async def test_credit_revoked_meanwhile_is_not_asked_for_again(world: World) -> 
         assert first.credit == 0
 
 
+async def test_a_puller_closed_before_takes_nothing_afterwards(world: World) -> None:
+    await world.queue()
+    async with world.pulling(5):
+        pass
+    async with world.outage():
+        pass
+    await world.bus.publish("jobs.echo", b"1")
+    assert [(delivery.body, delivery.number) for delivery in await world.lease()] == [(b"1", 1)]
+
+
 async def test_following_goes_on_without_gap_or_repetition(world: World) -> None:
     await world.apply(EVENTS)
     found: list[int] = []

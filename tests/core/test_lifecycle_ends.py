@@ -1,0 +1,233 @@
+"""`workers.core.lifecycle`: how an attempt ends, and what it says before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from contracts import events
+from contracts.errors import MESSAGE_BYTES, ErrorInfo
+from contracts.events import Artifact, Completed, Event, Failed, Progress, Retrying, Spent, Started
+from tests.core.helpers import FIRST, LIMIT_S, after, error, log, progress, retrying, started, ticket
+from tests.core.jobs import GONE, RAISED, RETRYABLE, appended, job, opening_of, running, told
+from workers.core.job import (
+    Ack,
+    Append,
+    Buried,
+    Bury,
+    Delivered,
+    Drained,
+    Job,
+    LogRead,
+    Nak,
+    Pay,
+    Phase,
+    Raised,
+    Reported,
+    Returned,
+    Run,
+    Stimulus,
+    Stop,
+    Stored,
+)
+from workers.core.retry import RetryPolicy, delay_s
+
+# How it ends
+
+
+def test_a_result_is_durable_before_it_is_paid_and_paid_before_it_is_acknowledged() -> None:
+    artifact = Artifact(name="a", uri="file:///a", bytes=1, sha256="00")
+    found, commands = told(running(), Returned(Raw(b"5"), [artifact]), now=after(3))
+    end = appended(commands, Completed)
+    assert (end.result, end.artifacts, end.duration_ms, end.n) == (Raw(b"5"), [artifact], 3000, 2)
+    found, commands = told(found, Stored(150))
+    assert (found.phase, commands) == (Phase.SETTLED, (Pay(end, 150), Ack()))
+
+
+def test_what_fails_is_buried_before_it_has_failed() -> None:
+    found, commands = told(running(), RAISED)
+    assert (found.phase, commands) == (Phase.BURYING, (Bury("user", 1, 1),))
+    found, commands = told(found, Buried(9))
+    end = appended(commands, Failed)
+    assert (end.error, end.attempts, end.dlq_sequence) == (RAISED.error, 1, 9)
+    _, commands = told(found, Stored(150))
+    assert commands == (Pay(end, 150), Ack())
+
+
+def test_retrying_is_durable_before_the_message_is_given_back() -> None:
+    found, commands = told(running(), RETRYABLE, jitter=0.25)
+    event = appended(commands, Retrying)
+    assert (event.delay_ms, event.attempt, event.next_attempt, event.spent) == (250, 1, 2, Spent(attempts=1))
+    _, commands = told(found, Stored(150))
+    assert commands == (Nak(0.25),)
+
+
+def at_attempt(attempt: int, spent: Spent, **fields: Any) -> Job:
+    """A job whose attempt after `retrying` runs."""
+    view = log(started(attempt=attempt - 1), retrying(attempt=attempt - 1, spent=spent))
+    found, _ = told(job(ticket(number=2), **fields), Delivered(), LogRead(view), Stored(300))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spent", "stimulus", "outcome"),
+    [
+        (Spent(), RETRYABLE, Spent(attempts=1)),
+        (Spent(attempts=1), RETRYABLE, Spent(attempts=2)),
+        (Spent(attempts=1, lost=5), RETRYABLE, Spent(attempts=2, lost=5)),
+        (Spent(attempts=2), RETRYABLE, "user"),
+        (Spent(), RAISED, "user"),
+        (Spent(), Raised(error("quorum")), "quorum"),
+        (Spent(attempts=2), GONE, Spent(attempts=2, lost=1)),
+        (Spent(attempts=2, lost=4), GONE, Spent(attempts=2, lost=5)),
+        (Spent(lost=5), GONE, "lost"),
+    ],
+)
+def test_each_budget_is_spent_by_its_own_errors(spent: Spent, stimulus: Stimulus, outcome: Any) -> None:
+    found, commands = told(at_attempt(7, spent, policy=RetryPolicy(max_attempts=3, max_lost=5)), stimulus)
+    if isinstance(outcome, Spent):
+        assert appended(commands, Retrying).spent == outcome
+        assert appended(commands, Retrying).next_attempt == 8
+    else:
+        assert commands == (Bury(outcome, 1, 7),)
+        assert appended(told(found, Buried(9))[1], Failed).attempts == 7
+
+
+def test_a_takeover_counts_what_the_log_says() -> None:
+    view = log(started(attempt=4, spent=Spent(attempts=2, lost=3)))
+    found, _ = told(job(ticket(number=9)), Delivered(), LogRead(view), Stored(300))
+    _, commands = told(found, GONE)
+    assert appended(commands, Retrying).spent == Spent(attempts=2, lost=5)
+
+
+def test_lost_once_too_often() -> None:
+    view = log(started(attempt=6, spent=Spent(lost=5)))
+    found, commands = told(job(ticket(number=9)), Delivered(), LogRead(view))
+    assert commands == (Bury("lost", 1, 6),)
+    _, commands = told(found, Buried(9))
+    end = appended(commands, Failed)
+    assert (end.error.reason, end.error.retryable, end.attempt, end.attempts) == ("lost", False, 6, 6)
+    assert "6 attempts were lost" in end.error.message
+    assert "max_lost is 5" in end.error.message
+    assert commands == (Append(end, FIRST),)
+
+
+def test_a_delay_of_its_own_goes_before_the_policy() -> None:
+    _, commands = told(running(), Raised(error(retryable=True), 42.0))
+    assert appended(commands, Retrying).delay_ms == 42_000
+
+
+def test_the_delay_follows_what_was_spent() -> None:
+    policy = RetryPolicy()
+    for spent, stimulus in ((Spent(attempts=1), RETRYABLE), (Spent(lost=1), GONE)):
+        _, commands = told(at_attempt(2, spent, policy=policy), stimulus, jitter=0.5)
+        assert appended(commands, Retrying).delay_ms == round(1000 * delay_s(policy, 2, 0.5)) == 1000
+
+
+@pytest.mark.parametrize("stimulus", [Raised(error(retryable=True), 100.0), Raised(error(retryable=True), 1e300)])
+def test_a_retry_that_the_deadline_forbids_is_none(stimulus: Stimulus) -> None:
+    _, commands = told(running(), stimulus, now=after(LIMIT_S - 100))
+    assert commands == (Bury("user", 1, 1),)
+
+
+def test_a_retry_just_before_the_deadline_is_one() -> None:
+    _, commands = told(running(), Raised(error(retryable=True), 100.0), now=after(LIMIT_S - 100.5))
+    assert appended(commands, Retrying).delay_ms == 100_000
+
+
+@pytest.mark.parametrize("asked", [math.inf, math.nan])
+def test_a_delay_that_is_no_time_is_not_waited_for(asked: float) -> None:
+    _, commands = told(running(), Raised(error(retryable=True), asked))
+    assert commands == (Bury("user", 1, 1),)
+
+
+@pytest.mark.parametrize("asked", [0.0, -5.0, -math.inf])
+def test_a_delay_that_has_passed_is_none(asked: float) -> None:
+    found, commands = told(running(), Raised(error(retryable=True), asked))
+    event = appended(commands, Retrying)
+    assert events.decode(events.encode(event)) == event
+    assert told(found, Stored(150))[1] == (Nak(0.0),)
+
+
+# Draining
+
+
+def test_drain_stops_gives_back_and_spends_nothing() -> None:
+    found, commands = told(at_attempt(3, Spent(attempts=2, lost=5)), Drained())
+    event = appended(commands, Retrying)
+    assert commands == (Stop(), Append(event, 300))
+    assert (event.spent, event.delay_ms, event.next_attempt) == (Spent(attempts=2, lost=5), 0, 4)
+    assert told(found, Stored(301))[1] == (Nak(0.0),)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_is_drained_past_its_deadline_is_left_to_the_next(batch: bool) -> None:
+    """Its next holder finds the deadline passed and says so; that of a batch ends the children before."""
+    _, commands = told(running(ticket(batch=batch)), Drained(), now=after(2 * LIMIT_S))
+    assert appended(commands, Retrying).delay_ms == 0
+
+
+# Progress
+
+
+def test_progress_says_what_was_reported() -> None:
+    told_it = {"done": 2, "total": 3, "message": "m", "step": "s", "eta_ms": 9, "counts": {"a": 1}}
+    found, commands = told(running(), Reported(**told_it))  # type: ignore[arg-type]
+    assert commands == (Append(progress(gateway="gw", n=2, **told_it), FIRST),)
+    found, commands = told(found, Stored(150))
+    assert (found.phase, found.sequence, found.n, commands) == (Phase.RUNNING, 150, 2, ())
+
+
+def test_whatever_is_reported_can_be_read_again() -> None:
+    """A log that holds an event which does not decode could never be read again, by nobody."""
+    odd = Reported(done=-1, total=-5, eta_ms=-1000, message="é" * 5000, step="s" * 5000, counts={"a": -1})
+    _, commands = told(running(), odd)
+    event = appended(commands, Progress)
+    assert events.decode(events.encode(event)) == event
+    assert (event.done, event.total, event.eta_ms, event.counts) == (0, 0, 0, {"a": -1})
+    for text in (event.message, event.step):
+        assert text is not None
+        assert len(text.encode()) <= MESSAGE_BYTES
+
+
+# Batches that are lost
+
+
+def batch_after(opening: Started, *more: Event) -> tuple[Job, Any]:
+    return told(job(ticket(number=2, batch=True), actor=None), Delivered(), LogRead(log(opening, *more)))
+
+
+def test_a_batch_that_was_lost_too_often_begins_once_more_to_end_its_children() -> None:
+    found, commands = batch_after(started(attempt=6, spent=Spent(lost=5)))
+    event = appended(commands, Started)
+    assert (event.attempt, event.spent, event.deadline) == (7, Spent(lost=6), after(LIMIT_S))
+    found, commands = told(found, Stored(200))
+    assert isinstance(commands[0], Run)
+    why = commands[0].error
+    assert isinstance(why, ErrorInfo)
+    assert (why.reason, why.retryable) == ("lost", False)
+    assert told(found, Raised(why))[1] == (Bury("lost", 1, 7),)
+
+
+def test_a_batch_that_is_lost_even_then_fails() -> None:
+    _, commands = batch_after(started(attempt=7, spent=Spent(lost=6)))
+    assert commands == (Bury("lost", 1, 7),)
+
+
+def test_a_batch_that_is_drained_while_it_ends_its_children_goes_on_to_end_them() -> None:
+    spent = Spent(lost=6)
+    found, _ = batch_after(started(attempt=7, spent=spent), retrying(attempt=7, spent=spent))
+    _, commands = told(found, Stored(200))
+    assert isinstance(commands[0], Run)
+    assert commands[0].error is not None
+
+
+def test_no_other_attempt_begins_with_an_end() -> None:
+    for held in (ticket(), ticket(batch=True)):
+        opening, _ = told(job(held), Delivered())
+        assert told(opening, Stored(FIRST))[1] == (Run(opening_of(opening)),)
+    found, _ = batch_after(started(attempt=5, spent=Spent(lost=4)))
+    assert told(found, Stored(200))[1] == (Run(opening_of(found)),)
