@@ -3,7 +3,16 @@
 General layout:
 
     base        the Protocol, its values and its errors
-    ray         Ray actors
-    process     a child process, one job at a time, without Ray
+    ray/        Ray actors
+    process     a child process for each profile, one job at a time, without Ray; its main is child, and wire what they say
     memory      in this very task, under any clock
+
+    slots       who gets which slot. Pure
+    crew        a profile's actors: so many at all times, a lost one replaced
+    crewed      a pool made of crews
+    execution   an attempt on its way
+    actor       what a crew asks of its actors, whatever they are
+    hosting     for the places where jobs run: build the host, run a call on it
+    mailbox     frames on their way
+    provenance  are `workers`, `contracts` and `infra` ours?
 """

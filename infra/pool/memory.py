@@ -69,6 +69,8 @@ class _MemoryActor:
         self._living[self._name] = self
 
     async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
+        if self._cause is not None:
+            raise ActorLost(self._cause)
         scope = anyio.CancelScope()
         self._running.add(scope)
         try:

@@ -378,6 +378,7 @@ def check_seen(seen: dict[str, Any]) -> None:
     assert seen["killed"]
     assert not seen["left_running"]
     assert "configured" in seen["echo"]
+    assert "ActorDiedError" in seen["died"]
     assert "PoolStopped" in seen["busy"]
     assert seen["sigterm"]
     assert all(name.startswith("jetray-gw-1-default-") for name in seen["names"])

@@ -19,6 +19,7 @@ children before it imports anything that takes time.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -28,12 +29,13 @@ from typing import Final
 __all__ = ["main"]
 
 OURS: Final = Path(__file__).resolve().parents[2]
+PACKAGES: Final = ("contracts", "infra", "workers")
 _CONFIG: Final = 78
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (the process's own unless given) and return its exit status."""
-    foreign = _shadowed(Path.cwd())
+    foreign = _shadowed(Path.cwd()) or _found_first()
     if foreign is not None:
         print(f"jetray: {foreign} would stand in for Jetray's own: rename it, or start elsewhere", file=sys.stderr)
         return _CONFIG
@@ -59,8 +61,18 @@ def _shadowed(directory: Path) -> Path | None:
     """A package in `directory` that our children, which look there first, would take for one of ours."""
     if directory.resolve() == OURS:
         return None
-    candidates = (directory / name for package in ("contracts", "infra", "workers") for name in _spellings(package))
+    candidates = (directory / name for package in PACKAGES for name in _spellings(package))
     return next((path for path in candidates if path.exists()), None)
+
+
+def _found_first() -> Path | None:
+    """A package that Python finds before ours, as by PYTHONPATH. Found out before anything of ours is imported."""
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+        if origin != OURS / package / "__init__.py":
+            return origin or Path(package)
+    return None
 
 
 def _spellings(package: str) -> tuple[str, str]:

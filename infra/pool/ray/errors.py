@@ -45,8 +45,8 @@ def _not_built(error: ActorDiedError) -> ErrorInfo:
         what = line.rpartition(": ")[2]
         return unfit(
             "ImportError",
-            f"jetray cannot be imported where actors run: {what}; it is not installed there, or another package infra or "
-            "contracts comes before it (Ray's workers look into the gateway's working directory first)",
+            f"jetray cannot be imported where actors run: {what}; it is not installed there, or another package of the "
+            "name comes before it (Ray's workers look into the gateway's working directory first)",
         )
     return unfit(type(cause).__name__, line)
 

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from infra.bus.base import NoSuchSubject, Refused, StreamFull
+from infra.bus.nats import NatsBus
 from infra.bus.topology import BucketSpec, ConsumerSpec, Foreign, Republish, RouteSpec, StreamSpec
-from tests.conformance.bus.world import World, bodies, take
+from tests.conformance.bus.world import World, bodies, take, topology
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +73,9 @@ async def test_applied_twice_nothing_changes_and_nothing_is_lost(world: World) -
     async with world.connect() as another:
         await replace(world, bus=another).apply(*EVERYTHING)
     assert await world.bus.consumer("JOBS", "echo") == before
+    if isinstance(world.bus, NatsBus):
+        # The server's words for what was applied differ from ours in nothing, so the second time sent no change.
+        assert await world.bus.compare(topology(*EVERYTHING)) == []
     assert await world.bus.value("kinds", "echo") == b"{}"
     await world.bus.ack(delivery)
     assert bodies(await world.lease()) == [b"2"]

@@ -11,7 +11,19 @@ import anyio
 from infra.bus.base import Bus, ConsumerState, Delivery, Puller
 from infra.bus.topology import BucketSpec, ConsumerSpec, RouteSpec, StreamSpec, Topology
 
-__all__ = ["World", "bodies", "eventually", "take"]
+__all__ = ["World", "bodies", "eventually", "take", "topology"]
+
+Part = StreamSpec | BucketSpec | ConsumerSpec | RouteSpec
+
+
+def topology(*parts: Part) -> Topology:
+    """A topology of these parts."""
+    return Topology(
+        streams=tuple(part for part in parts if isinstance(part, StreamSpec)),
+        buckets=tuple(part for part in parts if isinstance(part, BucketSpec)),
+        consumers=tuple(part for part in parts if isinstance(part, ConsumerSpec)),
+        routes=tuple(part for part in parts if isinstance(part, RouteSpec)),
+    )
 
 
 @dataclass
@@ -26,16 +38,9 @@ class World:
     lease_s: float
     """An `ack_wait` that can be waited for here: short in real time, a minute in virtual time."""
 
-    async def apply(self, *parts: StreamSpec | BucketSpec | ConsumerSpec | RouteSpec) -> None:
+    async def apply(self, *parts: Part) -> None:
         """Apply a topology of these parts."""
-        await self.bus.apply(
-            Topology(
-                streams=tuple(part for part in parts if isinstance(part, StreamSpec)),
-                buckets=tuple(part for part in parts if isinstance(part, BucketSpec)),
-                consumers=tuple(part for part in parts if isinstance(part, ConsumerSpec)),
-                routes=tuple(part for part in parts if isinstance(part, RouteSpec)),
-            )
-        )
+        await self.bus.apply(topology(*parts))
 
     async def queue(self, *, max_ack_pending: int = 1_000, max_per_subject: int = -1) -> None:
         """Work queue `JOBS` for `jobs.echo` and `jobs.sum`, with a consumer for each."""

@@ -1,0 +1,69 @@
+"""SIGSTOP for a gateway among others in one process: its tasks are not scheduled until it is thawed.
+
+Trio appends every task that can run to one queue. Here that queue keeps the tasks of a frozen gateway aside: timers go
+on running and messages go on arriving, and when it is thawed all that came due happens at once, as after SIGCONT.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import random
+from collections import deque
+from typing import Any
+
+import trio._core._run as scheduler
+from trio.lowlevel import Task
+
+__all__ = ["OWNER", "Freezer", "install", "repeatable"]
+
+
+class Freezer:
+    """Who can be frozen. Its tasks are those that have it as their `OWNER`."""
+
+    def __init__(self) -> None:
+        self.frozen = False
+        self._aside: list[Task] = []
+
+    def freeze(self) -> None:
+        """Nothing of it runs from the end of this turn on."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """All that could have run runs."""
+        self.frozen = False
+        queue = _runner().runq
+        while self._aside:
+            queue.append(self._aside.pop(0))
+
+    def keep_aside(self, task: Task) -> None:
+        """For the queue: it could run, and must not."""
+        self._aside.append(task)
+
+
+OWNER: contextvars.ContextVar[Freezer | None] = contextvars.ContextVar("OWNER", default=None)
+
+
+class _Queue(deque[Task]):
+    def append(self, task: Task) -> None:
+        owner = task.context.get(OWNER)
+        if owner is not None and owner.frozen:
+            owner.keep_aside(task)
+        else:
+            super().append(task)
+
+
+def install() -> None:
+    """Make the scheduler of this trio run know `OWNER`."""
+    runner = _runner()
+    runner.runq = _Queue(runner.runq)
+
+
+def repeatable(seed: int) -> None:
+    """Make the scheduler's own randomness follow from `seed`. To be called before each run."""
+    module: Any = scheduler
+    module._ALLOW_DETERMINISTIC_SCHEDULING = True
+    module._r = random.Random(seed)
+
+
+def _runner() -> Any:
+    return scheduler.GLOBAL_RUN_CONTEXT.runner
