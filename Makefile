@@ -1,9 +1,12 @@
 # Everything a newcomer needs is a target here: `make` lists them.
 #
-# PYTHON picks the interpreter (PYTHON=python3.12 make venv), ARGS goes to pytest (make test ARGS="-k settings -x").
+# PYTHON picks the interpreter (PYTHON=python3.12 make venv), ARGS goes to pytest (make test ARGS="-k settings -x"),
+# SEEDS and FIRST to the simulation (make simulate SEEDS=2000).
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 200
+FIRST ?= 0
 
 BIN := .venv/bin
 SETUP := .venv/.jetray-installed
@@ -15,7 +18,7 @@ NODE_PATH_PREFIX := $(CURDIR)/$(BIN)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency lock ci clean
+.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency simulate lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +64,9 @@ $(PARSER): tests/asyncapi/package.json tests/asyncapi/package-lock.json | $(SETU
 
 bench-latency: $(SETUP)  ## Measure publish to completed against the bare loop
 	@$(BIN)/python -m tests.benchmarks.latency
+
+simulate: $(SETUP)  ## Live through SEEDS histories under faults in virtual time, from seed FIRST on, and judge them
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
 	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"

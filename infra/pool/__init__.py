@@ -4,7 +4,9 @@ General layout:
 
     base        the Protocol, its values and its errors
     ray/        Ray actors
-    process     a child process for each profile, one job at a time, without Ray; its main is child, and wire what they say
+    process     a child process for each profile, one job at a time, without Ray
+    child       that process's main
+    wire        what it and the gateway say to each other
     memory      in this very task, under any clock
 
     slots       who gets which slot. Pure

@@ -91,10 +91,14 @@ class Crew:
 
     async def reserve(self, *, exclusive: bool) -> Seat:
         """Take a slot, or a whole actor; waits its turn."""
-        ticket = self._slots.ask(exclusive=exclusive)
-        if ticket.state == "waiting":
-            await self._turn(ticket)
-        return Seat(self, self._berths[ticket.actor], ticket)
+        while True:
+            ticket = self._slots.ask(exclusive=exclusive)
+            if ticket.state == "waiting":
+                await self._turn(ticket)
+            berth = self._berths.get(ticket.actor)
+            if berth is not None:
+                return Seat(self, berth, ticket)
+            # The actor died in the very turn in which its slot was granted, and the slot with it.
 
     def start(self, call: Call, berth: Berth, ticket: Ticket) -> RunningCall:
         """Run a call in a slot. Where the actor has gone meanwhile, the attempt is lost."""

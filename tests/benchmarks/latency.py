@@ -1,8 +1,8 @@
 """From publish to result, alone on an idle stack: Jetray beside the bare loop, in one run.
 
 The bare loop is what anybody would write first: publish, pull, one Ray call, publish the result, acknowledge; no log, no
-lifecycle, no checks. Both run in this process, against the same nats-server and the same Ray, in turns. The clock runs
-from before the publish to the arrival of the result at a subscriber.
+lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher has a
+process of its own; its clock runs from before the publish to the arrival of the result.
 
     python -m tests.benchmarks.latency [--rounds 5] [--jobs 100]
 """
@@ -17,15 +17,14 @@ import secrets
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-import nats
 from anyio.abc import TaskStatus
 
 from contracts.fleet import Versions
@@ -35,7 +34,7 @@ from infra.bus.topology import ConsumerSpec, StreamSpec, Topology
 from infra.pool.base import HostSpec, Profile
 from infra.pool.ray.pool import RayPool
 from infra.store.objects import ObjectStore
-from tests.benchmarks.kinds import Echo
+from tests.benchmarks.client import Turn
 from workers.kinds.host import HostConfig
 from workers.kinds.registry import load
 from workers.runtime import terms
@@ -43,61 +42,46 @@ from workers.runtime.gateway import Gateway
 from workers.settings import load as load_settings
 
 MODULES = ["tests.benchmarks.kinds"]
-PAYLOAD = "x" * 140
 WARM_UP = 30
 
 
 async def main(rounds: int, jobs: int) -> dict[str, Any]:
     """Measure, print, and return the figures in milliseconds."""
-    async with _stack() as (url, bus, me):
-        client = await nats.connect(url)
-        async with anyio.create_task_group() as group:
-            bare = _Probe(client, "bench.done")
-            jetray = _Probe(client, "orchestration.echo.completed")
-            await bare.open()
-            await jetray.open()
-            await group.start(_bare_loop, bus)
-            times: dict[str, list[float]] = {"bare": [], "jetray": []}
-            for number in range(rounds + 1):
-                count = WARM_UP if number == 0 else jobs
-                for name, probe, subject in (("bare", bare, "bench.in"), ("jetray", jetray, "jobs.echo")):
-                    taken = [await _one(me, probe, subject) for _ in range(count)]
-                    if number:
-                        times[name] += taken
-            group.cancel_scope.cancel()
-        await client.close()
-    figures = {name: _summary(taken) for name, taken in times.items()}
+    turns = {"bare": ("bench.in", "bench.done"), "jetray": ("jobs.echo", "orchestration.echo.completed")}
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    async with _stack() as (url, bus), anyio.create_task_group() as group, _client(url) as take:
+        await group.start(_bare_loop, bus)
+        for number in range(rounds + 1):
+            for name, (subject, result) in turns.items():
+                taken = await take(subject, result, jobs if number else WARM_UP)
+                times[name] += taken if number else []
+        group.cancel_scope.cancel()
+    figures: dict[str, Any] = {name: _summary(taken) for name, taken in times.items()}
     figures["ratio_p50"] = round(figures["jetray"]["p50_ms"] / figures["bare"]["p50_ms"], 2)
     return figures
 
 
-class _Probe:
-    """Waits for one result at a time on a subject."""
-
-    def __init__(self, client: Any, subject: str) -> None:
-        self._client = client
-        self._subject = subject
-        self._arrived: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def open(self) -> None:
-        async def put(message: Any) -> None:
-            self._arrived.put_nowait(message.data)
-
-        await self._client.subscribe(self._subject, cb=put)
-        await self._client.flush()
-
-    async def next(self) -> bytes:
-        return await self._arrived.get()
+Take = Callable[[str, str, int], Awaitable[list[float]]]
 
 
-async def _one(bus: NatsBus, probe: _Probe, subject: str) -> float:
-    body = msgspec.json.encode(Echo(body=PAYLOAD))
-    began = time.perf_counter()
-    await bus.publish(subject, body)
-    result = await probe.next()
-    taken = time.perf_counter() - began
-    assert PAYLOAD.encode() in result, "the result is not the input"
-    return taken * 1000
+@asynccontextmanager
+async def _client(url: str) -> AsyncIterator[Take]:
+    """The publisher, in a process of its own."""
+    command = (sys.executable, "-m", "tests.benchmarks.client", url)
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=2**24)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    sending, reading = process.stdin, process.stdout
+
+    async def take(subject: str, result: str, count: int) -> list[float]:
+        sending.write(msgspec.json.encode(Turn(subject, result, count)) + b"\n")
+        return msgspec.json.decode(await reading.readline(), type=list[float])
+
+    try:
+        yield take
+    finally:
+        sending.close()
+        await process.wait()
 
 
 async def _bare_loop(bus: NatsBus, *, task_status: TaskStatus[None]) -> None:
@@ -130,8 +114,8 @@ async def _bare_loop(bus: NatsBus, *, task_status: TaskStatus[None]) -> None:
 
 
 @asynccontextmanager
-async def _stack() -> AsyncIterator[tuple[str, NatsBus, NatsBus]]:
-    """A nats-server, a gateway with the benchmark's kinds on a local Ray, and a client beside it."""
+async def _stack() -> AsyncIterator[tuple[str, NatsBus]]:
+    """A nats-server, and a gateway with the benchmark's kinds on a local Ray."""
     environment = {
         "JETRAY_STREAMS_EVENTS_MAX_BYTES": str(2**28),
         "JETRAY_STREAMS_DLQ_MAX_BYTES": str(2**26),
@@ -144,8 +128,7 @@ async def _stack() -> AsyncIterator[tuple[str, NatsBus, NatsBus]]:
         pool = RayPool([Profile(name="default", actors=2)], host, gateway="bench")
         async with (
             nats_server(Path(folder)) as server,
-            connect(server.url, name="bench gateway") as bus,
-            connect(server.url, name="bench client") as me,
+            connect(server.url, name="bench") as bus,
         ):
             gateway = Gateway(
                 settings,
@@ -162,7 +145,7 @@ async def _stack() -> AsyncIterator[tuple[str, NatsBus, NatsBus]]:
                 group.start_soon(gateway.run, serving.set)
                 await serving.wait()
                 await pool.wait_free("default", exclusive=True)
-                yield server.url, bus, me
+                yield server.url, bus
                 gateway.drain("measured")
 
 

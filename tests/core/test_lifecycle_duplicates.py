@@ -22,8 +22,7 @@ def test_a_newer_delivery_of_what_runs_here_is_handed_over() -> None:
     assert (found.phase, commands) == (Phase.SETTLED, (Leave(),))
 
 
-def test_who_looks_on_has_nothing_under_way() -> None:
-    """Others take `pending` for an attempt about to open, and would wait for each other."""
+def test_what_was_refused_is_under_way_no_more() -> None:
     found, _ = told(job(), Delivered(), LogRead(log(started(), mine=True, running=True)))
     assert found.pending is None
     assert told(job(ticket(30)), Delivered(), LogRead(log(started())))[0].pending is None

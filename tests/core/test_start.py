@@ -220,6 +220,14 @@ def test_a_duplicate_becomes_the_origin() -> None:
     assert becomes_origin(other, log(started(), retrying()), max_lost=5) == AGAIN
     assert becomes_origin(other, log(started(), mine=True, running=True), max_lost=5) == Adopt()
     assert becomes_origin(other, log(started(), mine=True), max_lost=5) == TAKEN
+    assert becomes_origin(other, log(started(), running=True), max_lost=5) == TAKEN
+
+
+def test_what_becomes_the_origin_goes_on_with_the_run() -> None:
+    earlier: list[Event] = [started(), failed(), requeued(), started(run=2, attempt=3)]
+    assert becomes_origin(ticket(30), log(*earlier), max_lost=5) == Open(run=2, attempt=4, spent=Spent(lost=1))
+    view = log(*earlier, retrying(run=2, attempt=3))
+    assert becomes_origin(ticket(30), view, max_lost=5) == Open(run=2, attempt=4, spent=Spent(attempts=1))
 
 
 def test_a_duplicate_becomes_the_origin_whichever_was_stored_first() -> None:

@@ -30,7 +30,7 @@ def folded(notices: list[Notice], since: int = 0) -> Tally:
 
 # One stream's sequences are unique: one of an end in EVENTS names one event, hence one child and one outcome.
 ENDS = st.lists(st.tuples(st.sampled_from([*CHILDREN, "k.stranger"]), st.sampled_from(OUTCOMES)), max_size=12).map(
-    lambda ends: [notice(child, outcome, 10 * place, index=0) for place, (child, outcome) in enumerate(ends, 1)]
+    lambda ends: [notice(child, outcome, 10 * place - 9, index=0) for place, (child, outcome) in enumerate(ends, 1)]
 )
 
 
@@ -43,6 +43,10 @@ def test_a_batch_is_done_when_every_child_has_ended() -> None:
         assert tally.ends[place].outcome == outcome
     assert tally.done
     assert tally.counts() == {"completed": 1, "failed": 1, "cancelled": 0, "refused": 1, "open": 0}
+
+
+def test_in_a_first_run_every_end_counts() -> None:
+    assert Tally(CHILDREN).fold(notice("k.P1-QA", "failed", 1))
 
 
 def test_the_same_notice_twice_counts_once() -> None:

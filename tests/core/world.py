@@ -60,14 +60,12 @@ class Worker:
     sent: tuple[Event, int | None] | None = None
     """An append under way, and where it was stored."""
     opened: set[tuple[int, int]] = field(default_factory=set)
+    """Runs and attempts whose `started` is its own."""
+    ran: bool = False
 
     @property
     def runs(self) -> bool:
         return self.job.phase in (Phase.RUNNING, Phase.REPORTING)
-
-    @property
-    def may_run(self) -> bool:
-        return self.runs or isinstance(self.job.pending, Started)
 
 
 class World:
@@ -203,6 +201,7 @@ class World:
                 return core.Probed(any(not found.settled for found in self.messages if found.origin == origin))
             case core.Run(started=opening, error=why):
                 assert any(found is opening for _, found, _ in self.log), "code runs before its started is durable"
+                worker.ran = True
                 if why is not None:
                     worker.inbox.append(core.Raised(why))
             case core.Bury(reason=reason):
@@ -224,7 +223,7 @@ class World:
 
     def hand_over(self, worker: Worker) -> core.Stimulus:
         for other in self.workers:
-            if other is not worker and other.gateway == worker.gateway and other.runs:
+            if other is not worker and other.gateway == worker.gateway and other.ran and other.runs:
                 if other.message.holder is other:
                     other.message.holder = None
                 other.message, worker.message.holder = worker.message, other
@@ -248,14 +247,22 @@ class World:
             return EMPTY
         sequence, tail, writer = self.log[-1]
         openings = [written for _, written, _ in self.log if isinstance(written, (Started, Requeued))]
-        others = [other for other in self.workers if other is not worker and other.gateway == worker.gateway]
         return LogView(
             sequence=sequence,
             tail=tail,
             opening=openings[-1] if openings else None,
             mine=writer == worker.gateway,
-            running=any(other.may_run for other in others),
+            running=self.elsewhere(worker, openings[-1] if openings else None),
         )
+
+    def elsewhere(self, worker: Worker, opening: Started | Requeued | None) -> bool:
+        """Whether the job runs under another delivery in the same process, or is just about to."""
+        here = [other for other in self.workers if other.gateway == worker.gateway]
+        runners = [other for other in here if other.ran]
+        if runners:
+            return runners[-1] is not worker
+        openers = [other for other in here if opening and (opening.run, opening.attempt) in other.opened]
+        return bool(openers) and openers != [worker]
 
     def store(self, written: Event, expected: int, worker: Worker | None = None) -> int | None:
         """The sequence under which the server keeps the event, or None where another one is last."""
@@ -313,6 +320,7 @@ class World:
                 n=tail.n + 1,
                 time=self.now,
                 origin=tail.origin,
+                attempt=tail.attempt,
                 parent=tail.parent,
                 dlq_sequence=tail.dlq_sequence,
                 input_sha256=digest,

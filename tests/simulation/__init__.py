@@ -7,7 +7,10 @@ General layout:
     ledger      what user code really did: when each attempt began and ended, and how
     faults      steps of the job path, faults, and which can strike where
     frozen      a scheduler that can stop a gateway's tasks as SIGSTOP stops a process
-    world       gateways on one server, the faults that strike them, and the way to quiet
+    incarnation a gateway from its start to its end, made as the launcher makes it
+    strikes     the faults of a history meet the steps of its gateways
+    world       a history under way, and the way to quiet
     judge       what the logs, the dead letters and the ledger must agree on
+    run         one seed, from its history to its verdict
     __main__    `python -m tests.simulation --seeds 200`
 """

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-__all__ = ["FAULTS", "STEPS", "Fault", "FaultKind", "Side", "can_strike", "sides_of", "step_of"]
+__all__ = ["BY_COMMAND", "FAULTS", "STEPS", "Fault", "FaultKind", "Side", "can_strike", "sides_of", "step_of"]
 
 Side = Literal["before", "after"]
 
@@ -49,6 +49,9 @@ STEPS: Final = (
     "command ack",
 )
 """In the order of a job's life."""
+
+BY_COMMAND: Final = ("cancelled", "requeued", "answer", "command ack")
+"""Steps that only a command brings about."""
 
 _OPERATIONS: Final[Mapping[str, str]] = {"get": "probe", "nak": "nak", "in_progress": "renew"}
 _PUBLISHED: Final[Mapping[str, str]] = {"dlq": "dlq", "joins": "notice", "jobs": "child"}

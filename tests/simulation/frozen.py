@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextvars
 import random
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio._core._run as scheduler
@@ -58,11 +60,16 @@ def install() -> None:
     runner.runq = _Queue(runner.runq)
 
 
-def repeatable(seed: int) -> None:
-    """Make the scheduler's own randomness follow from `seed`. To be called before each run."""
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """While this lasts, the scheduler's own randomness follows from `seed`."""
     module: Any = scheduler
-    module._ALLOW_DETERMINISTIC_SCHEDULING = True
-    module._r = random.Random(seed)
+    before = module._ALLOW_DETERMINISTIC_SCHEDULING, module._r
+    module._ALLOW_DETERMINISTIC_SCHEDULING, module._r = True, random.Random(seed)
+    try:
+        yield
+    finally:
+        module._ALLOW_DETERMINISTIC_SCHEDULING, module._r = before
 
 
 def _runner() -> Any:

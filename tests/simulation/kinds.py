@@ -120,8 +120,8 @@ class GroupKind:
             End(
                 job_id=f"{end.child.kind}.{end.job_id}",
                 outcome=end.outcome,
-                run=end.event and end.event.run,
-                n=end.event and end.event.n,
+                run=None if end.event is None else end.event.run,
+                n=None if end.event is None else end.event.n,
             )
             for end in ends
         ]

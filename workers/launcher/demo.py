@@ -5,6 +5,7 @@ The children start before anything that takes time is imported here: most of a d
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -101,6 +102,8 @@ class _Show:
         from infra.bus.nats import connect
         from workers.launcher.demo_view import View
 
+        # A connection that ends while the stack does is nothing to tell.
+        logging.getLogger("jetray").setLevel(logging.ERROR)
         with View(with_ray=self._with_ray) as view:
             self._view = view
             view.note(f"nats-server listens on {running.url}")

@@ -77,7 +77,7 @@ class Gateway:
             kinds=dict(kinds),
             batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
             journal=Journal(bus, nonce=nonce, source=name),
-            intake=Intake(_limits(settings), quarantine or Quarantine()),
+            intake=Intake(_limits(settings), quarantine or Quarantine(settings.kinds.modules)),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
             settle=Settle(bus, store),
             live=Live(),

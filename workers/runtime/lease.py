@@ -43,17 +43,18 @@ class Leases:
     def __init__(self, bus: Bus, *, ack_wait_s: float) -> None:
         self._bus = bus
         self._ack_wait = ack_wait_s
-        self._held: set[Lease] = set()
+        # In order, not a set: what is looked at in the order of addresses happens otherwise each time.
+        self._held: dict[Lease, None] = {}
 
     def hold(self, delivery: Delivery, on_lost: Callable[[], None]) -> Lease:
         """Begin to renew; `on_lost` is called at most once, before the lease ends."""
         lease = Lease(delivery, anyio.current_time(), on_lost)
-        self._held.add(lease)
+        self._held[lease] = None
         return lease
 
     def release(self, lease: Lease) -> None:
         """Renew no more."""
-        self._held.discard(lease)
+        self._held.pop(lease, None)
 
     async def serve(self) -> None:
         """Renew what is due and give up what is late, until cancelled."""
@@ -84,6 +85,6 @@ class Leases:
 
     def _give_up(self, lease: Lease) -> None:
         log.warning("lease on %s:%d is lost", lease.delivery.stream, lease.delivery.sequence)
-        self._held.discard(lease)
+        self._held.pop(lease, None)
         lease.lost = True
         lease.on_lost()

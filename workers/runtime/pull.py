@@ -48,9 +48,8 @@ class Credit:
         return max(0, self._capacity() - self._held)
 
     def take(self) -> None:
-        """A delivery is in hand."""
+        """A delivery is in hand. Its lane has one less to receive too, so nobody need look."""
         self._held += 1
-        self.notify()
 
     def give(self) -> None:
         """It is no more."""

@@ -5,7 +5,9 @@ A decoder that dies takes no gateway along: its death is the answer.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -14,7 +16,7 @@ from msgspec import Struct
 
 from contracts import inbound
 from contracts.errors import ErrorInfo
-from workers.kinds.registry import Kind, collect_from
+from workers.kinds.registry import Kind, KindError, load
 
 __all__ = ["Quarantine"]
 
@@ -22,7 +24,7 @@ PATIENCE_S: Final = 30.0
 
 
 class _Suspect(Struct, frozen=True, kw_only=True):
-    module: str
+    modules: list[str]
     kind: str
     subject: str
     headers: dict[str, str]
@@ -34,14 +36,17 @@ class _Suspect(Struct, frozen=True, kw_only=True):
 
 
 class Quarantine:
-    """Tries messages out, one process each."""
+    """Tries messages out, one process each, with the kinds of these modules and those that ship."""
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self._modules = list(modules)
 
     async def try_out(
         self, message: inbound.Message, kind: Kind, limits: inbound.Limits, *, foreign: bool
     ) -> ErrorInfo | None:
         """None where a child process could read the message, whatever it made of it; else why it must be refused."""
         suspect = _Suspect(
-            module=kind.target.__module__,
+            modules=self._modules,
             kind=kind.name,
             subject=message.subject,
             headers=dict(message.headers),
@@ -52,9 +57,12 @@ class Quarantine:
             foreign=foreign,
         )
         command = [sys.executable, "-m", "workers.runtime.quarantine"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         code: int | None = None
         with anyio.move_on_after(PATIENCE_S):
-            done = await anyio.run_process(command, input=msgspec.msgpack.encode(suspect), check=False, stdout=None)
+            done = await anyio.run_process(
+                command, input=msgspec.msgpack.encode(suspect), check=False, stdout=None, env=environment
+            )
             code = done.returncode
         if code == 0:
             return None
@@ -67,7 +75,14 @@ class Quarantine:
 def main() -> None:
     """In the child: read one message; being alive at the end is the answer."""
     suspect = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Suspect)
-    kind = collect_from(suspect.module)[suspect.kind]
+    try:
+        kind = load(suspect.modules).get(suspect.kind)
+    except KindError as error:
+        print(f"messages of kind {suspect.kind} cannot be tried out: {error}", file=sys.stderr)
+        return
+    if kind is None:
+        # Made where no module tells of it, as in a test: nothing speaks against the message.
+        return
     message = inbound.Message(
         subject=suspect.subject,
         headers=suspect.headers,

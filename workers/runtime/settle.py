@@ -60,8 +60,9 @@ class Settle:
         if not isinstance(end, (Completed, Failed, Cancelled)):
             return
         outcome = _OUTCOMES[type(end)]
-        for parent in {end.parent, ticket.parent} - {None}:
-            assert parent is not None
+        for parent in dict.fromkeys((end.parent, ticket.parent)):
+            if parent is None:
+                continue
             await self._notice(
                 parent,
                 joins.Notice(

@@ -30,7 +30,7 @@ class MemoryBus:
     def __init__(self, server: MemoryServer, *, faults: Faults | None = None) -> None:
         self.server = server
         self.faults = faults or Faults()
-        self._pullers: set[MemoryPuller] = set()
+        self._pullers: dict[MemoryPuller, None] = {}
         self._cuts = 0
         self._online = anyio.Event()
         self._online.set()
@@ -114,11 +114,11 @@ class MemoryBus:
     async def pull(self, stream: str, consumer: str) -> AsyncIterator[Puller]:
         """A puller on a durable consumer."""
         puller = MemoryPuller(self, stream, consumer)
-        self._pullers.add(puller)
+        self._pullers[puller] = None
         try:
             yield puller
         finally:
-            self._pullers.discard(puller)
+            self._pullers.pop(puller, None)
             puller.cut()
 
     async def ack(self, delivery: Delivery) -> None:

@@ -85,6 +85,7 @@ async def test_what_a_job_prints_does_no_harm(world: World, capfd: pytest.Captur
     async with world.pool() as pool:
         assert await finish(pool, call("prints")) == Returned(result=b"null")
         assert isinstance(await finish(pool, call("echo")), Returned)
+    assert ("hello" in capfd.readouterr().out) == (not world.separate)
 
 
 # --- slots ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""What a seed's history is: jobs, commands, and the faults that will strike. All of it follows from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from contracts import subjects
+from tests.simulation.faults import FAULTS, STEPS, Fault, FaultKind, Side, can_strike, sides_of
+from tests.simulation.kinds import Group, Member, Task
+
+__all__ = ["GATEWAYS", "LEAST_FAULTS", "LEAST_JOBS", "RARE", "History", "Sending", "history"]
+
+GATEWAYS: Final = 2
+LEAST_JOBS: Final = 20
+LEAST_FAULTS: Final = 5
+SPREAD_S: Final = 8.0
+"""Jobs, commands and faults come within so many seconds."""
+ENDINGS: Final = (*["returns"] * 5, "fails once", "fails", "fails until replayed", "lost once", "lost")
+RARE: Final = (
+    "ack",
+    "nak",
+    "answer",
+    "cancelled",
+    "child",
+    "command ack",
+    "dlq",
+    "failed",
+    "notice",
+    "probe",
+    "requeued",
+)
+"""Steps that a history may pass so seldom that a fault cannot wait for the third time."""
+
+WEIGHTS: Final = [1 if kind in ("lost delivery", "duplicate") else 3 for kind in FAULTS]
+"""Two faults strike at the pull alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One message that somebody publishes."""
+
+    at: float
+    subject: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Everything that is to happen from outside."""
+
+    seed: int
+    sendings: list[Sending]
+    faults: list[Fault]
+    jobs: list[tuple[str, str]]
+    """Kind and id of the jobs that commands may be about."""
+
+
+def history(seed: int, rng: random.Random) -> History:
+    """The history of a seed."""
+    tasks = [_task(rng, number) for number in range(rng.randint(13, 18))]
+    groups = [_group(rng, number) for number in range(rng.randint(2, 3))]
+    sendings = [_job(rng, kind, task) for kind, task in tasks]
+    sendings += [_job(rng, "group", group) for group in groups]
+    sendings += _twins(rng, tasks, groups)
+    sendings += [_garbage(rng) for _ in range(rng.randint(1, 2))]
+    jobs = [(kind, task.id) for kind, task in tasks]
+    jobs += [(member.kind, f"{group.id}-{member.key}") for group in groups for member in group.members]
+    sendings += [_command(rng, jobs) for _ in range(rng.randint(1, 3))]
+    sendings.sort(key=lambda sending: sending.at)
+    faults = [_fault(rng) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
+    return History(seed, sendings, faults, jobs)
+
+
+def _task(rng: random.Random, number: int) -> tuple[str, Task]:
+    kind = rng.choice(("short", "talk"))
+    return kind, Task(id=f"j{number}", does=rng.choice(ENDINGS), takes_s=_takes_s(rng), value=number)
+
+
+def _takes_s(rng: random.Random) -> float:
+    return rng.choice((0.0, 0.0, 0.1, 0.5, 2.0, 8.0)) * rng.uniform(0.5, 1.5)
+
+
+def _group(rng: random.Random, number: int) -> Group:
+    members = [
+        Member(key=f"c{index}", kind=rng.choice(("short", "talk")), does=rng.choice(ENDINGS), takes_s=_takes_s(rng) / 2)
+        for index in range(rng.randint(2, 5))
+    ]
+    return Group(id=f"g{number}", members=members)
+
+
+def _job(rng: random.Random, kind: str, value: Any) -> Sending:
+    return Sending(rng.uniform(0, SPREAD_S), subjects.job(kind, high=rng.random() < 0.2), msgspec.json.encode(value))
+
+
+def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group]) -> list[Sending]:
+    """The same jobs again, others under their ids, and strangers under the ids of children."""
+    found = []
+    for kind, task in rng.sample(tasks, 3):
+        found += [_job(rng, kind, task) for _ in range(rng.randint(1, 2))]
+    for kind, task in rng.sample(tasks, 2):
+        found.append(_job(rng, kind, msgspec.structs.replace(task, value=-1)))
+    found.append(_job(rng, "group", rng.choice(groups)))
+    group = rng.choice(groups)
+    for member in rng.sample(group.members, rng.randint(0, 2)):
+        child = Task(id=f"{group.id}-{member.key}", does=member.does, takes_s=member.takes_s)
+        if rng.random() < 0.5:
+            child = msgspec.structs.replace(child, value=-1)
+        found.append(_job(rng, member.kind, child))
+    return found
+
+
+def _garbage(rng: random.Random) -> Sending:
+    body = rng.choice((b"{", b'{"id":"j0","does":7}', b"\xff\xfe", b'{"takes_s":1}'))
+    return Sending(rng.uniform(0, SPREAD_S), subjects.job(rng.choice(("short", "talk", "group"))), body)
+
+
+def _command(rng: random.Random, jobs: list[tuple[str, str]]) -> Sending:
+    subject = rng.choice(
+        (
+            subjects.cancel(*rng.choice(jobs)),
+            subjects.cancel(*rng.choice(jobs)),
+            subjects.cancel("unknown", "j0"),
+            subjects.replay(rng.randint(1, 9)),
+            "control.cancel.short",
+        )
+    )
+    return Sending(rng.uniform(0, SPREAD_S), subject)
+
+
+def _fault(rng: random.Random) -> Fault:
+    kind: FaultKind = rng.choices(FAULTS, WEIGHTS)[0]
+    places: list[tuple[str, Side]] = [
+        (step, side) for step in STEPS for side in sides_of(step) if can_strike(kind, step, side)
+    ]
+    step, side = rng.choice(places)
+    count = rng.randint(1, 2 if step in RARE else 5)
+    # About as often shorter than the lease as longer.
+    lasts_s = rng.choice((rng.uniform(0.01, 0.5), rng.uniform(0.5, 5), rng.uniform(5, 15)))
+    return Fault(kind, step, side, count, rng.uniform(0, SPREAD_S), lasts_s)

@@ -1,0 +1,145 @@
+"""Who is struck by what, and when: the faults of a history meet the steps of its gateways."""
+
+from __future__ import annotations
+
+import contextvars
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from contracts import subjects
+from infra.bus.base import Delivery, NoAnswer
+from infra.bus.memory import Fate
+from tests.simulation.faults import Fault, Side
+from tests.simulation.history import RARE, History
+from tests.simulation.incarnation import Incarnation
+
+__all__ = ["TROUBLE_S", "Strikes"]
+
+TROUBLE_S: Final = 30.0
+"""No fault strikes later than this."""
+PATIENCE_S: Final = 6.0
+"""How long a fault waits for its step before it takes any."""
+
+
+class Strikes:
+    """The faults of a history, until each has struck. `command` publishes a command, `letters` are the dead letters."""
+
+    def __init__(
+        self,
+        history: History,
+        rng: random.Random,
+        *,
+        note: Callable[[str, str], None],
+        command: Callable[[str], None],
+        letters: Callable[[], list[int]],
+    ) -> None:
+        self.pending = list(history.faults)
+        self.struck: Counter[tuple[str, str, str]] = Counter()
+        """Fault, step and side."""
+        self.twice: set[int] = set()
+        """Messages of JOBS that went out again while they were leased."""
+        self._history = history
+        self._rng = rng
+        self._note = note
+        self._command = command
+        self._letters = letters
+        self._group: TaskGroup
+        self._outside: contextvars.Context
+
+    def begin(self, group: TaskGroup) -> None:
+        """From now on, in this task's context; what lasts a while lasts in `group`."""
+        self._group = group
+        self._outside = contextvars.copy_context()
+
+    async def come_by(self, who: Incarnation, step: str, side: Side, subject: str) -> None:
+        """A gateway comes by a step: what is to strike there strikes. Raises `NoAnswer`."""
+        fault = self._meeting(step, side)
+        if fault is None:
+            return
+        self._strikes(fault, who, step, side, subject)
+        match fault.kind:
+            case "lost request" | "lost reply":
+                raise NoAnswer("lost on the way")
+            case "slow":
+                await anyio.sleep(fault.lasts_s)
+            case _:
+                self._strike(fault, who)
+                await anyio.lowlevel.checkpoint()
+                if who.dead:
+                    raise NoAnswer("the gateway is dead")
+
+    def delivered(self, who: Incarnation, delivery: Delivery) -> Fate:
+        """A message is on its way to a gateway."""
+        self._note(who.label, f"delivery {delivery.number} of {delivery.stream}:{delivery.sequence}")
+        fault = None if delivery.stream == subjects.CONTROL else self._meeting("pull", "after")
+        if fault is None:
+            return "arrives"
+        self._strikes(fault, who, "pull", "after", delivery.subject)
+        if fault.kind == "lost delivery":
+            return "lost"
+        if fault.kind == "duplicate":
+            self.twice.add(delivery.sequence)
+            return "twice"
+        self._soon(self._strike_later, fault, who)
+        return "arrives"
+
+    def _meeting(self, step: str, side: Side) -> Fault | None:
+        now = anyio.current_time()
+        if now > TROUBLE_S:
+            return None
+        for fault in self.pending:
+            patience_s = TROUBLE_S / 2 if fault.step in RARE else PATIENCE_S
+            if fault.meets(step, side, now, patience_s) and (fault.kind != "replay" or self._letters()):
+                self.pending.remove(fault)
+                return fault
+        return None
+
+    def _strikes(self, fault: Fault, who: Incarnation, step: str, side: Side, subject: str) -> None:
+        self.struck[fault.kind, step, side] += 1
+        self._note(who.label, f"*** {fault.kind} {side} {step} ({subject}) {fault.lasts_s:.3f} s")
+
+    def _strike(self, fault: Fault, who: Incarnation) -> None:
+        match fault.kind:
+            case "crash":
+                who.crash()
+            case "freeze":
+                who.freeze()
+                self._soon(self._thaw, who, fault.lasts_s)
+            case "partition":
+                who.bus.disconnect()
+                self._soon(self._reconnect, who, fault.lasts_s)
+            case "kill":
+                self._note(who.label, f"killed {who.kill_actor(self._rng)}")
+            case "cancel":
+                self._command(subjects.cancel(*self._rng.choice(self._history.jobs)))
+            case "replay":
+                self._command(subjects.replay(self._rng.choice(self._letters())))
+            case "drain":
+                self._command(subjects.drain(who.name))
+
+    async def _strike_later(self, fault: Fault, who: Incarnation) -> None:
+        self._strike(fault, who)
+
+    async def _thaw(self, who: Incarnation, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        self._note(who.label, "thawed")
+        who.thaw()
+
+    async def _reconnect(self, who: Incarnation, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        if not who.dead:
+            self._note(who.label, "reconnected")
+            who.bus.reconnect()
+
+    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        # Not in the context of the gateway that is struck: what thaws it must not be frozen with it.
+        self._outside.run(self._start, function, *arguments)
+
+    def _start(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._group.start_soon(function, *arguments)
