@@ -13,7 +13,10 @@ General layout:
     joins       notices that a child of a batch ended
     dlq         the headers of a dead letter
     codec       bytes to values and back, bounded in depth
-    inbound     the three forms of a message in, and the job id
+    inputs      how a kind reads its input
+    forms       the three forms of a message in
+    own_headers our own headers on messages in
+    inbound     a message in: job id and input, or a refusal
     calls       what crosses between a gateway and the place where a job runs
     plan, deliberation
                 inputs and results of the kinds that ship

@@ -52,7 +52,6 @@ class FleetEvent(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fiel
     gateway: str
     time: Time
 
-
     @classmethod
     def words(cls) -> tuple[str, str]:
         """The two tokens of its subject after `workers`: topic and event."""

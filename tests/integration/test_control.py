@@ -44,7 +44,7 @@ async def patient(ctx: JobContext, task: Task) -> str:
 def picky(task: Task) -> str:
     """Fails until there is a file of its job's name."""
     return "done" if Path(task.id).exists() else Fail("not yet")
-'''.replace("-> str:\n    \"\"\"Fails", "-> str | Fail:\n    \"\"\"Fails")
+'''.replace('-> str:\n    """Fails', '-> str | Fail:\n    """Fails')
 
 SETTINGS = """
 [kinds]

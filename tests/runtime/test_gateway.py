@@ -12,9 +12,9 @@ from contracts.fleet import GatewayStatus
 from contracts.plan import PlanResult
 from infra.bus.base import NoAnswer, NoSuchSubject, Stored
 from infra.bus.topology import Foreign, StreamSpec, Topology
-from tests.runtime.kinds import Puppet
+from tests.runtime.kinds import Puppet, Task, acting
 from tests.runtime.world import APPROVED, ONE_SLOT, Hooks, World, names, plan, serving, settings
-from workers import Retry
+from workers import JobContext, Retry
 
 pytestmark = pytest.mark.anyio
 
@@ -244,31 +244,41 @@ async def test_a_batch_that_is_drained_goes_on_elsewhere_and_its_children_with_i
 
 
 async def test_two_kinds_that_share_a_profile_share_its_slots(world: World) -> None:
-    one, other = Puppet("one"), Puppet("other")
-    hooks = Hooks()
-    jetray = await world.gateway(
-        one.kind, other.kind, hooks=hooks, settings=settings(profiles={"default": {"actors": 2, "concurrency": 2}})
-    )
+    running = most_running = most_in_hand = 0
+
+    async def work(ctx: JobContext, task: Task) -> None:
+        nonlocal running, most_running
+        running += 1
+        most_running = max(most_running, running)
+        await anyio.sleep(1)
+        running -= 1
+
+    kinds = [acting("one", work), acting("other", work)]
+    jetray = await world.gateway(*kinds, settings=settings(profiles={"default": {"actors": 2, "concurrency": 2}}))
     for number in range(20):
-        for puppet, kind in ((one, "one"), (other, "other")):
-            puppet.say(f"{kind}-{number}", _a_second)
-            await jetray.submit(kind, {"id": f"{kind}-{number}"}, high=number % 5 == 0)
-    most = 0
+        for kind in kinds:
+            await jetray.submit(kind.name, {"id": f"{number}"}, high=number % 5 == 0)
+    lanes = [f"{kind.name}{lane}" for kind in kinds for lane in ("", "-high")]
     with anyio.fail_after(600):
-        while len(world.kept(subjects.JOBS)) > 0:
-            held = 0
-            for lane in ("one", "one-high", "other", "other-high"):
-                held += (await world.state(lane)).unacknowledged
-            most = max(most, held)
+        while world.kept(subjects.JOBS):
+            most_in_hand = max(most_in_hand, sum([(await world.state(lane)).unacknowledged for lane in lanes]))
             await anyio.sleep(0.1)
-    assert one.most + other.most >= 4, "every slot was used"
-    assert max(one.most, other.most) <= 4
-    assert most <= 4 * 4, "each of four lanes holds at most a profile's slots"
+    assert most_running == 4, "every slot is used, and no other"
+    assert most_in_hand <= 4 * len(lanes), "each lane asks for no more than a profile's slots"
 
 
-async def _a_second(ctx: object) -> int:
-    await anyio.sleep(1)
-    return 1
+async def test_a_kind_alone_has_no_more_in_hand_than_slots(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    for number in range(20):
+        await jetray.submit("puppet", {"id": f"{number}"})
+    for number in range(20):
+        await puppet.begun(f"{number}")
+        state = await world.state("puppet")
+        assert state.unacknowledged <= 2
+        puppet.say(f"{number}", 1)
+    await jetray.end_of("puppet", "19")
+    assert puppet.most == 2
 
 
 # --- streams that are full

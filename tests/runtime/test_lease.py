@@ -250,6 +250,31 @@ async def test_a_message_that_comes_again_to_whoever_runs_its_job_is_adopted(wor
     assert names(await jetray.events("puppet", "a")) == ["started", "completed"]
 
 
+@pytest.mark.parametrize("word", ["started", "progress", "completed"])
+async def test_a_lease_lost_in_the_very_turn_of_an_answer_harms_nobody(world: World, word: str) -> None:
+    async def report(ctx: JobContext) -> int:
+        ctx.progress(done=1)
+        await anyio.sleep(1)
+        return 1
+
+    puppet = Puppet()
+    puppet.say("a", report)
+    hooks = Hooks()
+    jetray = await world.gateway(puppet.kind, hooks=hooks)
+
+    async def lose(op: str, subject: str) -> None:
+        if (op, subject) == ("publish", f"orchestration.puppet.{word}.a"):
+            hooks.on_after = Hooks().on_after
+            for lease in [*jetray.rooms.leases._held]:
+                jetray.rooms.leases._give_up(lease)
+
+    hooks.on_after = lose
+    await jetray.submit("puppet", {"id": "a"})
+    assert await jetray.result_of("puppet", "a") == 1
+    await world.settled(lambda: world.kept(subjects.JOBS) == [])
+    assert names(await jetray.events("puppet", "a")).count("started") == (1 if word == "completed" else 2)
+
+
 class _Twice(Hooks):
     """Hands every delivery from a given one on out a second time at once, as after a change of leader."""
 

@@ -48,9 +48,13 @@ class Surroundings(Protocol):
     """What a gateway finds around it."""
 
     rng: random.Random
-    server: MemoryServer
     store: MemoryStore
     ledger: Ledger
+
+    @property
+    def server(self) -> MemoryServer:
+        """What all gateways talk to."""
+        ...
 
     def note(self, who: str, what: str) -> None:
         """Into the trace."""

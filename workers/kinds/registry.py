@@ -10,70 +10,22 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from contracts.catalogue import DOCUMENT_KEY
-from contracts.errors import ErrorInfo
-from contracts.events import Cancelled, Completed, Failed
 from contracts.inbound import InputSpec
 from contracts.subjects import HIGH
 from contracts.tokens import is_token
-from workers.kinds.context import JobContext
+from workers.kinds.outcomes import Child, ChildEnd, Fail, Retry
+from workers.kinds.shape import KindError, Shape, config_type, entry_point, result_type
 
 __all__ = ["Child", "ChildEnd", "Fail", "Kind", "KindError", "Retry", "batch", "collect", "job", "load"]
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
 SHIPPED = ("workers.kinds.deliberation", "workers.kinds.plan")
 """Modules of the kinds that ship."""
-
-
-FailReason = Literal["user", "quorum", "config", "deadline", "dependency", "cancelled_child"]
-"""What a kind may give as the reason of its failure."""
-
-
-class KindError(Exception):
-    """A kind is written wrong, or cannot be imported."""
-
-
-class Retry(Exception):
-    """Try again, after `after` seconds or when the policy says. Returned or raised, it spends an attempt."""
-
-    def __init__(self, message: str, *, after: float | None = None) -> None:
-        super().__init__(message)
-        self.after = after
-
-
-class Fail(Exception):
-    """Do not try again: the job has failed. Returned or raised."""
-
-    def __init__(self, message: str, *, reason: FailReason = "user") -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Child(msgspec.Struct, frozen=True, kw_only=True):
-    """One job of a batch, as its `expand` asks for it."""
-
-    key: str
-    """Unique within the batch; the child's id is `<batch id>-<key>`."""
-    kind: str
-    input: Any
-
-
-class ChildEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How one child ended, as its batch's `reduce` sees it."""
-
-    child: Child
-    job_id: str
-    outcome: Literal["completed", "failed", "cancelled", "refused"]
-    event: Completed | Failed | Cancelled | None
-    """The terminal event; None for a refused child, or one whose event is no longer kept."""
-    error: ErrorInfo | None
-    """Why it did not complete."""
 
 
 class Kind:
@@ -104,13 +56,13 @@ class Kind:
         self.max_attempts = max_attempts
         self.is_batch = is_batch
         self.doc = inspect.getdoc(target) or ""
-        entry = _entry_point(target, name, is_batch)
-        shape = _Shape(entry, name, is_batch)
+        entry = entry_point(target, name, is_batch)
+        shape = Shape(entry, name, is_batch)
         self.takes_context = shape.takes_context
         self.is_async = inspect.iscoroutinefunction(entry)
         self.input_type = shape.input_type
-        self.result_type = _result_type(target.reduce if is_batch else entry, name)
-        self.config_type = _config_type(target)
+        self.result_type = result_type(target.reduce if is_batch else entry, name)
+        self.config_type = config_type(target)
         self.id_field = id_field
         self.spec: InputSpec[Any] = InputSpec(shape.input_type, id_field=id_field, not_identity=frozenset(not_identity))
         for setting, field in (("id_field", id_field), *(("not_identity", field) for field in self.spec.not_identity)):
@@ -239,78 +191,3 @@ def collect(module: types.ModuleType) -> list[Kind]:
 def collect_from(module: str) -> dict[str, Kind]:
     """Name to kind, of the kinds that stand in a module named as in the settings."""
     return {kind.name: kind for kind in collect(importlib.import_module(module))}
-
-
-def _entry_point(target: Any, name: str, is_batch: bool) -> Callable[..., Any]:
-    wanted = ("expand", "reduce") if is_batch else ("run",) if inspect.isclass(target) else ()
-    for method in wanted:
-        found = getattr(target, method, None)
-        if not callable(found):
-            raise KindError(f"kind {name}: {target.__qualname__} needs a method {method}")
-        if is_batch and inspect.iscoroutinefunction(found):
-            raise KindError(f"kind {name}: {method} must not be async; it is a pure function")
-    return typing.cast(Callable[..., Any], getattr(target, wanted[0]) if wanted else target)
-
-
-class _Shape:
-    """What a kind's entry point takes."""
-
-    def __init__(self, entry: Callable[..., Any], name: str, is_batch: bool) -> None:
-        hints = _hints(entry, name)
-        parameters = [p for p in inspect.signature(entry).parameters.values() if p.name != "self"]
-        contexts = [p for p in parameters if hints.get(p.name) is JobContext or p.name == "ctx"]
-        inputs = [p for p in parameters if p not in contexts]
-        misplaced = contexts and (parameters[0] is not contexts[0] or is_batch)
-        if len(inputs) != 1 or len(contexts) > 1 or misplaced or any(p.kind not in _POSITIONAL for p in parameters):
-            raise KindError(f"kind {name}: must take its input, and before it at most a JobContext")
-        if inputs[0].name not in hints:
-            raise KindError(f"kind {name}: parameter {inputs[0].name} has no type")
-        self.takes_context = bool(contexts)
-        self.input_type = hints[inputs[0].name]
-        _check_json(self.input_type, f"kind {name}: its input type")
-        info = getattr(msgspec.inspect.type_info(self.input_type), "fields", None)
-        self.fields = None if info is None else [field.encode_name for field in info]
-
-
-def _result_type(entry: Callable[..., Any], name: str) -> Any:
-    hints = _hints(entry, name)
-    if "return" not in hints:
-        raise KindError(f"kind {name}: its result has no type; annotate what it returns (None is a type too)")
-    declared = hints["return"]
-    if typing.get_origin(declared) in (typing.Union, types.UnionType):
-        members = [member for member in typing.get_args(declared) if member not in (Retry, Fail)]
-        declared = typing.Union[tuple(members)] if members else Fail  # noqa: UP007 - built from a list of members
-    if declared in (Retry, Fail):
-        raise KindError(f"kind {name}: its result type names no result beside Retry and Fail (None is a type too)")
-    _check_json(declared, f"kind {name}: its result type")
-    return declared
-
-
-def _config_type(target: Any) -> Any:
-    if not inspect.isclass(target) or target.__init__ is object.__init__:
-        return None
-    parameters = [p.name for p in inspect.signature(target.__init__).parameters.values() if p.name != "self"]
-    if not parameters:
-        return None
-    hints = _hints(target.__init__, target.__qualname__)
-    if len(parameters) > 1 or parameters[0] not in hints:
-        raise KindError(f"{target.__qualname__}.__init__ may take one typed parameter: its settings")
-    declared = hints[parameters[0]]
-    _check_json(declared, f"{target.__qualname__}.__init__: the type of its settings")
-    return declared
-
-
-def _check_json(declared: Any, what: str) -> None:
-    try:
-        msgspec.json.Decoder(declared)
-        # The decoder takes any class on trust; the schema, which KV `kinds` shows, does not.
-        msgspec.json.schema(declared)
-    except TypeError as error:
-        raise KindError(f"{what} does not fit JSON: {error}") from error
-
-
-def _hints(entry: Any, name: str) -> Mapping[str, Any]:
-    try:
-        return typing.get_type_hints(entry, include_extras=True)
-    except NameError as error:
-        raise KindError(f"kind {name}: a type in its signature is not importable at run time: {error}") from error

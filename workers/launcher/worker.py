@@ -126,4 +126,3 @@ def _versions(settings: Settings, bus: NatsBus) -> Versions:
     return Versions(
         jetray=provenance.version(), python=platform.python_version(), ray=ray, nats_server=bus.server_version
     )
-

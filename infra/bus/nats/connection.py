@@ -48,8 +48,8 @@ async def connect(
     Where nobody listens it waits, and says so in the log once; with `wait=False` it raises `Disconnected`.
     """
     bus = NatsBus(url, answer_timeout_s)
-    await bus.open(name=name, credentials=credentials, inbox_prefix=inbox_prefix, tls=tls, wait=wait)
     try:
+        await bus.open(name=name, credentials=credentials, inbox_prefix=inbox_prefix, tls=tls, wait=wait)
         yield bus
     finally:
         await bus.close()
@@ -102,7 +102,13 @@ class NatsBus:
 
     async def close(self) -> None:
         """Close the connection. What was sent and not yet flushed is flushed."""
-        await self._client.close()
+        connected = self.connected
+        try:
+            await self._client.close()
+        except RuntimeError:
+            # Without a connection nats-py closes a transport that is closed, which uvloop does not take.
+            if connected:
+                raise
 
     @property
     def connected(self) -> bool:
