@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import settings
+
+# No deadline: how long one example takes says more of the machine than of the code. In CI the examples are always the
+# same, so that what passes there passes again; elsewhere they are fewer, and others each time.
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.load_profile("ci" if os.environ.get("CI") else "quick")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "Stack", "stack", "virtual_time"]
 
 JITTER: Final = 0.5
-"""Every retry waits half of what it may wait at most, so that tests repeat."""
+"""Every retry waits half of what it may wait at most, so that test runs are alike."""
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -169,12 +169,18 @@ async def stack(kinds: Iterable[Kind] = (), settings: Settings | None = None) ->
     What still runs at its end is stopped at once. Raises what is wrong with the settings, as the gateway would.
     """
     jetray = Stack(kinds, settings or Settings(), server=MemoryServer())
+    failure: Exception | None = None
     async with anyio.create_task_group() as group:
         serving = anyio.Event()
         group.start_soon(jetray.gateway.run, serving.set)
         await serving.wait()
-        yield jetray
+        try:
+            yield jetray
+        except Exception as error:  # noqa: BLE001  raised below, outside of the group that would wrap it
+            failure = error
         group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def virtual_time() -> tuple[str, dict[str, Any]]:
@@ -250,9 +256,10 @@ def _profiles(settings: Settings) -> list[Profile]:
 def _moved(result: msgspec.Raw) -> str | None:
     """Where a result is that was too large for its event."""
     try:
-        return msgspec.json.decode(result, type=Moved).artifact
+        uri = msgspec.json.decode(result, type=Moved).artifact
     except msgspec.ValidationError:
         return None
+    return uri if uri.startswith("memory://results/") else None
 
 
 def _why(end: Completed | Failed | Cancelled) -> str:

@@ -1,7 +1,7 @@
 """From publish to result, alone on an idle stack: Jetray beside the bare loop, in one run.
 
-The bare loop is what anybody would write first: publish, pull, one Ray call, publish the result, acknowledge; no log, no
-lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher has a
+The bare loop is what anybody would write first: publish, pull, one Ray call, publish the result, acknowledge; no log,
+no lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher has a
 process of its own; its clock runs from before the publish to the arrival of the result.
 
     python -m tests.benchmarks.latency [--rounds 5] [--jobs 100]

@@ -507,7 +507,7 @@ BODIES = st.binary(max_size=80) | st.lists(SCRAPS, max_size=25).map(b"".join) | 
 SPECS = st.sampled_from([DELIBERATION, PLAN, FREE, InputSpec(Nested), InputSpec(Any), InputSpec(dict[str, Raw])])
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(BODIES, HEADERS, SPECS, st.booleans(), st.sampled_from([LIMITS, Limits(input_bytes=20, input_depth=2)]))
 def test_whatever_comes_there_is_an_answer(body, headers, spec, foreign, limits):
     found = take(body, headers, spec, foreign=foreign, limits=limits)

@@ -16,6 +16,8 @@ from tests.core.world import LIMIT_S, World
 from workers.core import job as core
 from workers.core.tally import Tally
 
+pytestmark = pytest.mark.slow
+
 BEYOND: Final = 2_000
 """Steps after which a world that is left in peace must be done."""
 

@@ -14,7 +14,7 @@ from workers.core.tally import Tally, child_id, child_key, duplicate_keys
 
 CHILDREN: Final = ["k.P1-DEV", "k.P1-QA", "other.P1-OPS"]
 OUTCOMES: Final[list[ChildOutcome]] = ["completed", "failed", "cancelled", "refused"]
-_settings = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+_settings = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 def notice(child: str = "k.P1-QA", outcome: ChildOutcome = "completed", sequence: int = 50, **fields: Any) -> Notice:

@@ -13,6 +13,8 @@ from contracts.events import Completed
 from infra.bus.nats import connect
 from tests.launcher import processes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "score_text"
 RESULT = {

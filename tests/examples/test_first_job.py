@@ -14,6 +14,8 @@ from tests.launcher.processes import environment
 from workers.launcher.scaffold import scaffold
 from workers.settings import load
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "first-job.md").read_text(encoding="utf-8")
 
 

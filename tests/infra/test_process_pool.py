@@ -17,6 +17,8 @@ from infra.pool.provenance import ROOT
 from tests.conformance.pool import hosts
 from tests.conformance.pool.worlds import begin, call, finish, underway
 
+pytestmark = pytest.mark.slow
+
 SPEC = HostSpec(factory=hosts.FACTORY, config=b"")
 
 DRIVER = """

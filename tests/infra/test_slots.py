@@ -187,4 +187,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestSlots.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

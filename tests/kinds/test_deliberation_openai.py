@@ -17,7 +17,7 @@ import pytest
 
 from tests.kinds.helpers import Heard, call, deliberate, deliberation_host, error_of, result_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 SERVER = Path(__file__).with_name("openai_server.py")
 

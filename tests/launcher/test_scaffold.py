@@ -12,6 +12,8 @@ from tests.launcher.processes import environment
 from workers.launcher.exits import Failure
 from workers.launcher.scaffold import scaffold
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_writes_a_kind_and_a_test_and_says_how_to_run_both(jetray, tmp_path):
     made = jetray("new", "kind", "Word-Count")

@@ -7,6 +7,8 @@ import pytest
 
 from tests.launcher import processes
 
+pytestmark = pytest.mark.slow
+
 KINDS = """
 from msgspec import Struct
 from workers import Child, Fail, JobContext, Retry, batch, job

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
-from contracts import asyncapi
-from contracts.catalogue import KindInfo
+from contracts import asyncapi, catalogue
 from tests.runtime.world import World, serving
 from workers.testing import virtual_time
 
@@ -28,16 +26,21 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _documents_are_made_once() -> Iterator[None]:
-    """Half of a gateway's start is spent on its AsyncAPI document, and hundreds start here with the same kinds."""
-    make, made = asyncapi.document, dict[bytes, Any]()
+def _kinds_are_described_once() -> Iterator[None]:
+    """A gateway's start is spent on JSON Schemas for KV `kinds`, and hundreds start here with the same few kinds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "describe", _once(catalogue.describe))
+        patch.setattr(asyncapi, "document", _once(asyncapi.document))
+        yield
 
-    def document(kinds: Sequence[KindInfo], *, version: str) -> Any:
-        key = msgspec.json.encode([kinds, version])
+
+def _once(make: Callable[..., Any]) -> Callable[..., Any]:
+    made: dict[str, Any] = {}
+
+    def make_once(*given: Any, **named: Any) -> Any:
+        key = repr((given, named))
         if key not in made:
-            made[key] = make(kinds, version=version)
+            made[key] = make(*given, **named)
         return made[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncapi, "document", document)
-        yield
+    return make_once

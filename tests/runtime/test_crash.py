@@ -1,4 +1,4 @@
-"""A gateway that is lost at any step of a batch's way, and another that goes on: everything ends once, as it would have."""
+"""A gateway that is lost at any step of a batch's way, and another that goes on: everything ends once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.runtime.kinds import Group, Puppet, grouping
 from tests.runtime.world import Hooks, Member, serving, settings
 from workers import Fail, JobContext
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 FIGURES = ("consumer", "publish $KV", "publish workers.")
 """Calls that are for eyes alone: where they stand in between says nothing."""
 
 
 class _LostAt(Hooks):
-    """Loses its gateway at one step: before the server has seen the call, or after it has done it and before the answer is read."""
+    """Loses its gateway at one call: before the server has seen it, or after the server has carried it out."""
 
     def __init__(self, step: int, *, after: bool) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _LostAt(Hooks):
             raise NoAnswer("it is lost here")
 
 
-@pytest.mark.parametrize("how", ["crash before", "crash after", "cut after"])
+@pytest.mark.parametrize("how", ["crash after", "cut before"])
 async def test_a_gateway_lost_at_any_step_changes_nothing_that_matters(how: str) -> None:
     steps: list[str] = []
     for step in range(1_000):

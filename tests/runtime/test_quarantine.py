@@ -15,7 +15,7 @@ from workers.runtime import quarantine
 from workers.runtime.intake import Intake
 from workers.runtime.quarantine import Quarantine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 LIMITS = inbound.Limits()
 MODULES = ["tests.runtime.deadly", "tests.runtime.elsewhere"]

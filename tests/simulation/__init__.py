@@ -10,7 +10,10 @@ General layout:
     incarnation a gateway from its start to its end, made as the launcher makes it
     strikes     the faults of a history meet the steps of its gateways
     world       a history under way, and the way to quiet
-    judge       what the logs, the dead letters and the ledger must agree on
+    evidence    the logs, the dead letters, what was accepted, and the ledger
+    attempts    laws about attempts: who may write, when user code runs, what budgets are spent
+    aftermath   laws about dead letters, results of batches, and answers to commands
+    judge       all laws
     run         one seed, from its history to its verdict
     __main__    `python -m tests.simulation --seeds 200`
 """

@@ -23,6 +23,7 @@ FaultKind = Literal[
     "cancel",
     "replay",
     "drain",
+    "deletion",
 ]
 FAULTS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
@@ -69,11 +70,19 @@ class Fault:
     count: int
     armed_s: float
     lasts_s: float
+    chases: bool = False
+    """It strikes the job that was struck last, at whatever step, so that trouble comes in pairs."""
 
-    def meets(self, step: str, side: Side, now: float, patience_s: float) -> bool:
-        """Whether it strikes here. A step that does not come in time makes it strike at any that it can."""
+    def meets(self, step: str, side: Side, now: float, patience_s: float, *, again: bool) -> bool:
+        """Whether it strikes here. A step that does not come in time makes it strike at any that it can.
+
+        `again` says that the job here is the one that was struck last.
+        """
         if now < self.armed_s:
             return False
+        if self.chases and again and can_strike(self.kind, step, side):
+            self.count -= 1
+            return self.count <= 0
         if (step, side) == (self.step, self.side):
             self.count -= 1
             return self.count <= 0

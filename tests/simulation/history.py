@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from contracts import subjects
+from contracts.headers import PARENT
 from tests.simulation.faults import FAULTS, STEPS, Fault, FaultKind, Side, can_strike, sides_of
 from tests.simulation.kinds import Group, Member, Task
 
@@ -36,8 +37,9 @@ RARE: Final = (
 )
 """Steps that a history may pass so seldom that a fault cannot wait for the third time."""
 
-WEIGHTS: Final = [1 if kind in ("lost delivery", "duplicate") else 3 for kind in FAULTS]
-"""Two faults strike at the pull alone."""
+NO_HEADERS: Final[Mapping[str, str]] = {}
+WEIGHTS: Final = [{"crash": 8, "lost delivery": 1, "duplicate": 1, "deletion": 1}.get(kind, 3) for kind in FAULTS]
+"""Crashes tell most, two faults strike at the pull alone, and deletions keep what follows from being judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,9 @@ def _group(rng: random.Random, number: int) -> Group:
     return Group(id=f"g{number}", members=members)
 
 
-def _job(rng: random.Random, kind: str, value: Any) -> Sending:
-    return Sending(rng.uniform(0, SPREAD_S), subjects.job(kind, high=rng.random() < 0.2), msgspec.json.encode(value))
+def _job(rng: random.Random, kind: str, value: Any, headers: Mapping[str, str] = NO_HEADERS) -> Sending:
+    subject = subjects.job(kind, high=rng.random() < 0.2)
+    return Sending(rng.uniform(0, SPREAD_S), subject, msgspec.json.encode(value), headers)
 
 
 def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group]) -> list[Sending]:
@@ -111,7 +114,8 @@ def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group
         child = Task(id=f"{group.id}-{member.key}", does=member.does, takes_s=member.takes_s)
         if rng.random() < 0.5:
             child = msgspec.structs.replace(child, value=-1)
-        found.append(_job(rng, member.kind, child))
+        headers = {PARENT: f"group.{group.id}"} if rng.random() < 0.5 else {}
+        found.append(_job(rng, member.kind, child, headers))
     return found
 
 
@@ -142,4 +146,4 @@ def _fault(rng: random.Random) -> Fault:
     count = rng.randint(1, 2 if step in RARE else 5)
     # About as often shorter than the lease as longer.
     lasts_s = rng.choice((rng.uniform(0.01, 0.5), rng.uniform(0.5, 5), rng.uniform(5, 15)))
-    return Fault(kind, step, side, count, rng.uniform(0, SPREAD_S), lasts_s)
+    return Fault(kind, step, side, count, rng.uniform(0, SPREAD_S), lasts_s, chases=rng.random() < 0.4)

@@ -26,9 +26,16 @@ TROUBLE_S: Final = 30.0
 PATIENCE_S: Final = 6.0
 """How long a fault waits for its step before it takes any."""
 
+_NAMELESS: Final = ("pull", "ack", "nak", "renew", "probe", "child", "notice", "answer", "command ack")
+"""Steps on subjects that do not end with a job's id."""
+
 
 class Strikes:
-    """The faults of a history, until each has struck. `command` publishes a command, `letters` are the dead letters."""
+    """The faults of a history, until each has struck.
+
+    `command` publishes a command, `letters` are the dead letters, and `delete` deletes the message that a job which has
+    not ended began with, and publishes it anew; the job's kind and id, if there is such a job.
+    """
 
     def __init__(
         self,
@@ -38,17 +45,22 @@ class Strikes:
         note: Callable[[str, str], None],
         command: Callable[[str], None],
         letters: Callable[[], list[int]],
+        delete: Callable[[], set[tuple[str, str]]],
     ) -> None:
         self.pending = list(history.faults)
         self.struck: Counter[tuple[str, str, str]] = Counter()
         """Fault, step and side."""
         self.twice: set[int] = set()
         """Messages of JOBS that went out again while they were leased."""
+        self.adrift: set[tuple[str, str]] = set()
+        """Jobs whose message was deleted: another message of theirs takes its place, whatever runs."""
         self._history = history
         self._rng = rng
         self._note = note
         self._command = command
         self._letters = letters
+        self._delete = delete
+        self._victim = ""
         self._group: TaskGroup
         self._outside: contextvars.Context
 
@@ -59,7 +71,7 @@ class Strikes:
 
     async def come_by(self, who: Incarnation, step: str, side: Side, subject: str) -> None:
         """A gateway comes by a step: what is to strike there strikes. Raises `NoAnswer`."""
-        fault = self._meeting(step, side)
+        fault = self._meeting(step, side, subject)
         if fault is None:
             return
         self._strikes(fault, who, step, side, subject)
@@ -77,7 +89,7 @@ class Strikes:
     def delivered(self, who: Incarnation, delivery: Delivery) -> Fate:
         """A message is on its way to a gateway."""
         self._note(who.label, f"delivery {delivery.number} of {delivery.stream}:{delivery.sequence}")
-        fault = None if delivery.stream == subjects.CONTROL else self._meeting("pull", "after")
+        fault = None if delivery.stream == subjects.CONTROL else self._meeting("pull", "after", "")
         if fault is None:
             return "arrives"
         self._strikes(fault, who, "pull", "after", delivery.subject)
@@ -89,19 +101,21 @@ class Strikes:
         self._soon(self._strike_later, fault, who)
         return "arrives"
 
-    def _meeting(self, step: str, side: Side) -> Fault | None:
+    def _meeting(self, step: str, side: Side, subject: str) -> Fault | None:
         now = anyio.current_time()
         if now > TROUBLE_S:
             return None
+        again = self._victim != "" and subject.endswith(self._victim)
         for fault in self.pending:
             patience_s = TROUBLE_S / 2 if fault.step in RARE else PATIENCE_S
-            if fault.meets(step, side, now, patience_s) and (fault.kind != "replay" or self._letters()):
+            if fault.meets(step, side, now, patience_s, again=again) and (fault.kind != "replay" or self._letters()):
                 self.pending.remove(fault)
                 return fault
         return None
 
     def _strikes(self, fault: Fault, who: Incarnation, step: str, side: Side, subject: str) -> None:
         self.struck[fault.kind, step, side] += 1
+        self._victim = _job_of(step, subject)
         self._note(who.label, f"*** {fault.kind} {side} {step} ({subject}) {fault.lasts_s:.3f} s")
 
     def _strike(self, fault: Fault, who: Incarnation) -> None:
@@ -122,6 +136,8 @@ class Strikes:
                 self._command(subjects.replay(self._rng.choice(self._letters())))
             case "drain":
                 self._command(subjects.drain(who.name))
+            case "deletion":
+                self.adrift |= self._delete()
 
     async def _strike_later(self, fault: Fault, who: Incarnation) -> None:
         self._strike(fault, who)
@@ -143,3 +159,8 @@ class Strikes:
 
     def _start(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._group.start_soon(function, *arguments)
+
+
+def _job_of(step: str, subject: str) -> str:
+    """`.<job id>` where the subject of a step ends so; else nothing."""
+    return "" if step in _NAMELESS else f".{subject.rpartition('.')[2]}"

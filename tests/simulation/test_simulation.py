@@ -11,6 +11,8 @@ from tests.simulation.frozen import OWNER, Freezer, install, repeatable
 from tests.simulation.history import LEAST_FAULTS, LEAST_JOBS
 from tests.simulation.run import simulate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_history_keeps_every_promise(seed: int) -> None:

@@ -10,7 +10,9 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from contracts import subjects
+from contracts import events, subjects
+from contracts.events import Event
+from contracts.headers import MSG_ID
 from infra.bus.base import Delivery, PubAck, Stored
 from infra.bus.memory import Fate, MemoryServer
 from infra.store.memory import MemoryStore
@@ -59,7 +61,9 @@ class World:
         self.incarnations: list[Incarnation] = []
         self.trace: list[str] | None = [] if trace else None
         self.troubles: list[str] = []
-        self.strikes = Strikes(history, rng, note=self.note, command=self._command, letters=self._letters)
+        self.strikes = Strikes(
+            history, rng, note=self.note, command=self._command, letters=self._letters, delete=self._delete
+        )
         self._words = 0
         self._closing = False
         self._group: TaskGroup
@@ -183,6 +187,26 @@ class World:
             still = 0.0 if unrest else still + 1.0
             await anyio.sleep(1.0)
         self._closing = True
+
+    def _delete(self) -> set[tuple[str, str]]:
+        """An operator deletes the message of a job under way, and publishes it anew."""
+        jobs = self.server.stream(subjects.JOBS)
+        tails: dict[tuple[str, str], Event] = {}
+        for message in self.server.stream(subjects.EVENTS).messages():
+            event = events.decode(message.body)
+            tails[event.kind, event.job_id] = event
+        # Only a job's first run can go on under another message: a replay's is known by its run.
+        under_way = {key: tail for key, tail in tails.items() if tail.run == 1 and not events.is_terminal(tail)}
+        present = {key: jobs.get(int(tail.origin.rpartition(":")[2])) for key, tail in under_way.items()}
+        found = [(key, message) for key, message in present.items() if message is not None]
+        if not found:
+            return set()
+        key, message = self.rng.choice(found)
+        self.note("client", f"deletes {subjects.JOBS}:{message.sequence} and publishes it anew")
+        jobs.remove(message.sequence)
+        headers = {name: value for name, value in message.headers.items() if name != MSG_ID}
+        self.server.publish(message.subject, message.body, headers)
+        return {key}
 
     def unrest(self) -> list[str]:
         """What is not done yet."""

@@ -68,7 +68,6 @@ class Replayer:
         if await self.registered(kind) is None:
             raise Refusal(f"no gateway has registered kind {kind}")
         originals = await self._originals(letter)
-        await self._refuse_child_of_open_batch(originals)
         requeued = await self._requeued(letter, kind, job_id, originals)
         if requeued is None:
             return "its replay has ended already"
@@ -103,6 +102,8 @@ class Replayer:
                     view.tail.run > earlier.run or (view.tail.run == earlier.run and is_terminal(view.tail))
                 )
                 return None if ended else earlier
+            # Not before the look for our own: its batch may have opened since, and the run waits for its message.
+            await self._refuse_child_of_open_batch(originals)
             event = self._next_run(letter, kind, job_id, view, originals)
             done = await self._journal.append(event, after=view.sequence)
             if isinstance(done, Written):

@@ -1,0 +1,118 @@
+"""Laws about attempts: who may write, when user code runs, and what budgets are spent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+from contracts.events import Completed, Event, Progress, Requeued, Retrying, Spent, Started
+from tests.simulation.evidence import Evidence
+from tests.simulation.kinds import KINDS
+from tests.simulation.ledger import Entry
+
+__all__ = ["budgets", "executions", "holders", "leases", "results"]
+
+
+def executions(seen: Evidence) -> Iterator[str]:
+    """No user code runs before its `started` is durable, nor in another's hands, nor twice in one attempt."""
+    for entry in seen.world.ledger.entries:
+        started = seen.started(entry)
+        if started is None or started.sequence > entry.durable:
+            yield f"{_name(entry)}: user code ran before its started was durable"
+        elif started.nonce != entry.nonce:
+            yield f"{_name(entry)}: user code ran in a gateway that does not hold it"
+    for key, times in Counter(entry.key for entry in seen.world.ledger.entries).items():
+        if times > 1:
+            yield f"{key}: one attempt was executed {times} times"
+
+
+def holders(seen: Evidence) -> Iterator[str]:
+    """An attempt's holder alone writes of it, and nothing once the next attempt has begun."""
+    for (kind, job_id), log in seen.logs.items():
+        opened: dict[tuple[int, int], str] = {}
+        newest = (1, 1)
+        for written in log:
+            event = written.event
+            # A `requeued` bears the attempt of the run before.
+            at = event.run, 0 if isinstance(event, Requeued) else event.attempt
+            if isinstance(event, Started):
+                opened[at] = written.nonce
+            if at < newest:
+                yield f"{kind}.{job_id}: n {event.n} is of attempt {at}, after {newest} had begun"
+            newest = max(newest, at)
+            if _is_its_holders(event) and opened.get(at) != written.nonce:
+                yield f"{kind}.{job_id}: n {event.n} was not written by the holder of attempt {at}"
+
+
+def budgets(seen: Evidence) -> Iterator[str]:
+    """Errors of user code spend `max_attempts`, lost attempts spend `max_lost`, drain spends nothing."""
+    for (kind, job_id), log in seen.logs.items():
+        spent = Spent()
+        before: Event | None = None
+        for written in log:
+            event = written.event
+            if isinstance(event, Requeued):
+                spent, before = Spent(), None
+            if isinstance(event, (Started, Retrying)):
+                if event.spent not in _allowed(spent, before, event):
+                    yield f"{kind}.{job_id}: n {event.n} says {event.spent} after {spent}"
+                spent, before = event.spent, event
+
+
+def _allowed(spent: Spent, before: Event | None, event: Started | Retrying) -> tuple[Spent, ...]:
+    failed = Spent(attempts=spent.attempts + 1, lost=spent.lost)
+    lost = Spent(attempts=spent.attempts, lost=spent.lost + 1)
+    if isinstance(event, Retrying):
+        if event.error.type == "Drained":
+            return (spent,)
+        return (lost,) if event.error.reason == "lost" else (failed,)
+    if before is None or isinstance(before, Retrying):
+        return (spent,)
+    # Taken over. What moved since then, as only batches do, spends nothing.
+    return (lost, spent) if KINDS[event.kind].is_batch else (lost,)
+
+
+def results(seen: Evidence) -> Iterator[str]:
+    """A `completed` bears what user code returned in that very attempt."""
+    returned = {entry.key: entry.result for entry in seen.world.ledger.entries if entry.how == "returned"}
+    for (kind, job_id), log in seen.logs.items():
+        for written in log:
+            event = written.event
+            if not isinstance(event, Completed) or KINDS[kind].is_batch:
+                continue
+            if returned.get((kind, job_id, event.run, event.attempt)) != bytes(event.result):
+                yield f"{kind}.{job_id}: completed in run {event.run}, and no user code returned that"
+
+
+def leases(seen: Evidence) -> Iterator[str]:
+    """Two attempts of one job never run at once, unless a frozen process or the server itself is to blame."""
+    for (kind, job_id), entries in seen.executions.items():
+        if (kind, job_id) in seen.world.strikes.adrift:
+            continue
+        for earlier, later in pairwise(sorted(entries, key=lambda entry: (entry.run, entry.attempt))):
+            if earlier.overlaps(later) and not _is_excused(seen, earlier, later):
+                yield (
+                    f"{kind}.{job_id}: attempts {earlier.attempt} (from {earlier.began:.3f} to {earlier.ended}) "
+                    f"and {later.attempt} (from {later.began:.3f}) ran at once"
+                )
+
+
+def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
+    if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
+        return True
+    started = seen.started(later)
+    assert started is not None
+    assert isinstance(started.event, Started)
+    return started.event.delivery.sequence in seen.world.strikes.twice
+
+
+def _is_its_holders(event: Event) -> bool:
+    """Whether only who holds the attempt may write such an event."""
+    if isinstance(event, Progress):
+        return event.step != "cancelling"
+    return isinstance(event, (Completed, Retrying))
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.kind}.{entry.job_id} run {entry.run} attempt {entry.attempt}"
