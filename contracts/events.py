@@ -144,8 +144,6 @@ class Progress(LogEvent, frozen=True, kw_only=True, tag="progress"):
     step: str | None = None
     eta_ms: Count | None = None
     counts: dict[str, int] | None = None
-    requested_by: str | None = None
-    """Who asked, for `step` "cancelling" of a batch."""
 
 
 class Retrying(LogEvent, frozen=True, kw_only=True, tag="retrying"):

@@ -14,6 +14,8 @@ import time
 import anyio
 import msgspec
 import nats
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 
 from tests.benchmarks.kinds import Echo
 
@@ -42,7 +44,7 @@ async def main(url: str) -> None:
     await client.close()
 
 
-async def _one(stream: nats.js.JetStreamContext, results: nats.aio.subscription.Subscription, subject: str) -> float:
+async def _one(stream: JetStreamContext, results: Subscription, subject: str) -> float:
     body = msgspec.json.encode(Echo(body=PAYLOAD))
     began = time.perf_counter()
     await stream.publish(subject, body)

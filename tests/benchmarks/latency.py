@@ -1,8 +1,8 @@
 """From publish to result, alone on an idle stack: Jetray beside the bare loop, in one run.
 
 The bare loop is what anybody would write first: publish, pull, one Ray call, publish the result, acknowledge; no log,
-no lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher has a
-process of its own; its clock runs from before the publish to the arrival of the result.
+no lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher is
+a process of its own; its clock runs from before the publish to the arrival of the result.
 
     python -m tests.benchmarks.latency [--rounds 5] [--jobs 100]
 """
@@ -87,12 +87,11 @@ async def _client(url: str) -> AsyncIterator[Take]:
 async def _bare_loop(bus: NatsBus, *, task_status: TaskStatus[None]) -> None:
     import ray
 
-    @ray.remote(num_cpus=0)
     class Bare:
         def f(self, body: bytes) -> bytes:
             return body
 
-    actor = Bare.remote()
+    actor: Any = ray.remote(Bare).options(num_cpus=0).remote()
     await bus.apply(
         Topology(
             streams=(

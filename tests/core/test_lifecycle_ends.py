@@ -231,3 +231,9 @@ def test_no_other_attempt_begins_with_an_end() -> None:
         assert told(opening, Stored(FIRST))[1] == (Run(opening_of(opening)),)
     found, _ = batch_after(started(attempt=5, spent=Spent(lost=4)))
     assert told(found, Stored(200))[1] == (Run(opening_of(found)),)
+
+
+def test_a_job_goes_on_where_its_budget_was_lowered_meanwhile() -> None:
+    view = log(started(), retrying(spent=Spent(lost=5)))
+    opening, _ = told(job(ticket(number=2), policy=RetryPolicy(max_lost=1)), Delivered(), LogRead(view))
+    assert told(opening, Stored(200))[1] == (Run(opening_of(opening)),)

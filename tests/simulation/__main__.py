@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -42,7 +43,7 @@ def _run_many(seeds: range, jobs: int) -> int:
     struck: Counter[tuple[str, str, str]] = Counter()
     totals: Counter[str] = Counter()
     failing: list[int] = []
-    with ProcessPoolExecutor(max_workers=jobs) as processes:
+    with ProcessPoolExecutor(max_workers=jobs, initializer=_collect_seldom) as processes:
         for outcome in processes.map(simulate, seeds, chunksize=4):
             struck += outcome.struck
             totals += Counter(jobs=outcome.jobs, events=outcome.events, executions=outcome.executions)
@@ -60,6 +61,12 @@ def _run_many(seeds: range, jobs: int) -> int:
         return 1
     print("no promise was broken")
     return 0
+
+
+def _collect_seldom() -> None:
+    """A history is over before its garbage matters; looking for it at the usual pace costs a sixth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _table(struck: Counter[tuple[str, str, str]]) -> str:

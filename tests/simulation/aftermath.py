@@ -55,14 +55,16 @@ def _miscounts(seen: Evidence, job_id: str, written: Written, completed: Complet
     if result.counts != Counter(end.outcome for end in result.ends):
         yield f"counts {result.counts} of {[end.outcome for end in result.ends]}"
     for end in result.ends:
-        if not _is_true(seen, end, before=written.sequence):
+        if not _is_true(seen, end, f"group.{job_id}", before=written.sequence):
             yield f"{end.job_id} is counted as {end.outcome} (run {end.run}, n {end.n}), and its log knows nothing"
 
 
-def _is_true(seen: Evidence, end: End, *, before: int) -> bool:
+def _is_true(seen: Evidence, end: End, batch: str, *, before: int) -> bool:
     kind, _, job_id = end.job_id.partition(".")
     if end.outcome == "refused":
-        return any(letter.subject == subjects.dead_letter(kind, job_id) for letter in seen.letters)
+        # A child whose log names this batch lives, whatever message under its id was refused.
+        lives = any(written.event.parent == batch for written in seen.log(kind, job_id))
+        return not lives and any(letter.subject == subjects.dead_letter(kind, job_id) for letter in seen.letters)
     return any(
         (written.event.run, written.event.n, events.event_name(written.event)) == (end.run, end.n, end.outcome)
         for written in seen.log(kind, job_id)

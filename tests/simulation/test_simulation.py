@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from trio.testing import MockClock
 
+from contracts.headers import EXPECTED_FILTER, EXPECTED_SEQUENCE
 from tests.simulation.faults import FAULTS, STEPS, can_strike, sides_of, step_of
 from tests.simulation.frozen import OWNER, Freezer, install, repeatable
 from tests.simulation.history import LEAST_FAULTS, LEAST_JOBS
 from tests.simulation.run import simulate
+from workers.runtime.journal import Journal
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +30,17 @@ def test_a_seed_repeats_exactly() -> None:
     first, second = simulate(7, trace=True), simulate(7, trace=True)
     assert len(first.trace) > 1_000
     assert first.trace == second.trace
+
+
+def test_a_guard_that_is_missing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers_of = Journal._headers
+
+    def without_guard(*arguments: Any) -> dict[str, str]:
+        headers = headers_of(*arguments)
+        return {name: value for name, value in headers.items() if name not in (EXPECTED_SEQUENCE, EXPECTED_FILTER)}
+
+    monkeypatch.setattr(Journal, "_headers", without_guard)
+    assert any("terminal events" in what for seed in range(3) for what in simulate(seed).broken)
 
 
 def test_other_seeds_are_other_histories() -> None:

@@ -17,13 +17,13 @@ from anyio.abc import TaskGroup
 
 from contracts import control, subjects
 from contracts.codec import Undecodable, decode
-from contracts.events import Cancelled, Completed, Event, Failed, Progress, Started, event_name, is_terminal
+from contracts.events import Cancelled, Event, Started, event_name, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
 from infra.bus.base import Bus, Delivery
 from workers.core.log import LogView
 from workers.runtime.cancel import cancel
 from workers.runtime.fleet import Fleet
-from workers.runtime.journal import Journal, Written
+from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.patience import patiently
 from workers.runtime.replay import Refusal, Replayer
@@ -127,48 +127,20 @@ class Control:
         if info is None:
             raise Refusal(f"no gateway has registered kind {kind}")
         view = await self._journal.read(kind, job_id)
-        while True:
-            await self._refuse_stale(view, delivery.stored)
-            if view.tail is not None and is_terminal(view.tail):
-                return _already(view.tail)
-            if not (info.batch and _has_begun(view)):
-                end = await cancel(
-                    self._journal,
-                    kind,
-                    job_id,
-                    reason=request.reason,
-                    requested_by=request.requested_by,
-                    gateway=self._gateway,
-                    now=self._bus.server_now,
-                    origin=f"{subjects.CONTROL}:{delivery.sequence}",
-                )
-                return _already(end) if not isinstance(end, Cancelled) else f"cancelled while {end.stage}"
-            assert view.tail is not None
-            if view.tail.cancelling:
-                return "its children are being ended"
-            done = await self._journal.append(self._cancelling(view.tail, request), after=view.sequence)
-            if isinstance(done, Written):
-                return "its children are being ended"
-            view = done
-
-    def _cancelling(self, tail: Event, request: control.CancelRequest) -> Progress:
-        return Progress(
-            kind=tail.kind,
-            job_id=tail.job_id,
-            n=tail.n + 1,
-            run=tail.run,
-            attempt=tail.attempt,
-            time=self._bus.server_now(),
-            gateway=self._gateway,
-            origin=tail.origin,
-            parent=tail.parent,
-            correlation_id=tail.correlation_id,
-            subject_id=tail.subject_id,
-            cancelling=True,
-            step="cancelling",
-            message=request.reason,
+        await self._refuse_stale(view, delivery.stored)
+        if info.batch and _is_under_way(view):
+            raise Refusal("a batch under way cannot be cancelled in this version; its children can, one by one")
+        end = await cancel(
+            self._journal,
+            kind,
+            job_id,
+            reason=request.reason,
             requested_by=request.requested_by,
+            gateway=self._gateway,
+            now=self._bus.server_now,
+            origin=f"{subjects.CONTROL}:{delivery.sequence}",
         )
+        return _how(end, view)
 
     async def _refuse_stale(self, view: LogView, given: datetime) -> None:
         """A command given before an operator's replay opened the run was meant for the run before."""
@@ -188,13 +160,13 @@ def _request(delivery: Delivery) -> control.CancelRequest:
         raise Refusal(f"the body must be empty, or an object with reason and requested_by: {error}") from error
 
 
-def _has_begun(view: LogView) -> bool:
-    return view.tail is not None and isinstance(view.opening, Started) and view.opening.run == view.tail.run
+def _is_under_way(view: LogView) -> bool:
+    return view.tail is not None and not is_terminal(view.tail) and isinstance(view.opening, Started)
 
 
-def _already(end: Event) -> str:
+def _how(end: Event, before: LogView) -> str:
     """A job that is cancelled already is what was asked for; one that ended otherwise is not."""
-    if isinstance(end, Cancelled):
-        return "it was cancelled already"
-    assert isinstance(end, (Completed, Failed))
-    raise Refusal(f"it has {event_name(end)} already")
+    if not isinstance(end, Cancelled):
+        raise Refusal(f"it has {event_name(end)} already")
+    was_over = before.tail is not None and is_terminal(before.tail)
+    return "it was cancelled already" if was_over else f"cancelled while {end.stage}"

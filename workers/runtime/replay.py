@@ -65,8 +65,11 @@ class Replayer:
         if letter is None:
             raise Refusal(f"DLQ holds no message {sequence}")
         kind, job_id = letter.headers[headers.KIND], letter.headers[headers.JOB_ID]
-        if await self.registered(kind) is None:
+        info = await self.registered(kind)
+        if info is None:
             raise Refusal(f"no gateway has registered kind {kind}")
+        if info.batch:
+            raise Refusal("a batch cannot be replayed in this version; publish it under another id")
         originals = await self._originals(letter)
         requeued = await self._requeued(letter, kind, job_id, originals)
         if requeued is None:
