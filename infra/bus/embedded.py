@@ -51,11 +51,7 @@ async def nats_server(store_dir: Path, *, port: int = 0) -> AsyncIterator[Server
 
 async def start(store_dir: Path, *, port: int = 0) -> Server:
     """Start a server and wait until it listens. Raises `ServerMissing`."""
-    store_dir.mkdir(parents=True, exist_ok=True)
-    config, ports = store_dir / "nats-server.conf", store_dir / "ports"
-    config.write_text(_config(store_dir, port, ports), encoding="utf-8")
-    shutil.rmtree(ports, ignore_errors=True)
-    ports.mkdir()
+    config, ports = _prepare(store_dir, port)
     log = store_dir / "nats-server.log"
     process = await asyncio.create_subprocess_exec(
         find_binary(),
@@ -104,6 +100,16 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
 
 
+def _prepare(store_dir: Path, port: int) -> tuple[Path, Path]:
+    """The configuration, and an empty folder for the ports that the server will tell."""
+    config, ports = store_dir / "nats-server.conf", store_dir / "ports"
+    store_dir.mkdir(parents=True, exist_ok=True)
+    config.write_text(_config(store_dir, port, ports), encoding="utf-8")
+    shutil.rmtree(ports, ignore_errors=True)
+    ports.mkdir()
+    return config, ports
+
+
 def _config(store_dir: Path, port: int, ports: Path) -> str:
     return "\n".join(
         (
@@ -123,13 +129,20 @@ async def _wait_until_ready(process: asyncio.subprocess.Process, ports: Path, lo
             while True:
                 if process.returncode is not None:
                     raise ServerMissing(f"nats-server ended at once: {_last_line(log)}")
-                for file in ports.glob("*.ports"):
-                    text = file.read_text(encoding="utf-8")
-                    if text.endswith(("}", "}\n")):
-                        return int(json.loads(text)["nats"][0].rsplit(":", 1)[1])
+                port = _told(ports)
+                if port is not None:
+                    return port
                 await asyncio.sleep(0.01)
     except TimeoutError as error:
         raise ServerMissing(f"nats-server did not listen within {_READY_S:.0f} s; see {log}") from error
+
+
+def _told(ports: Path) -> int | None:
+    for file in ports.glob("*.ports"):
+        text = file.read_text(encoding="utf-8")
+        if text.endswith(("}", "}\n")):
+            return int(json.loads(text)["nats"][0].rsplit(":", 1)[1])
+    return None
 
 
 def _last_line(log: Path) -> str:

@@ -58,7 +58,7 @@ class StreamSpec:
     replicas: int = 1
     republish: Republish | None = None
     adopts: tuple[str, ...] = ()
-    """Patterns of subjects that the stream may hold beyond its own, as other gateways' kinds in `JOBS`; kept as found."""
+    """Patterns of subjects that it may hold beyond its own, as other gateways' kinds in `JOBS`; kept as found."""
 
     def config(self) -> dict[str, Any]:
         """As the server's JSON."""

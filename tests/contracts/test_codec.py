@@ -61,7 +61,7 @@ class TestDepth:
         "pattern", [b'"\\"', b'"', b"\\", b'\\"', b'""', b'"\\', b"[]", b'["a",{"b":"]"}],', b'"[\\"]"', b"]", b"x[x"]
     )
     def test_takes_time_in_proportion_to_the_length(self, pattern):
-        # Eight times the bytes: were the time quadratic, it would be 64 times as long. Of the thread alone, not of the box.
+        # Eight times the bytes: were the time quadratic, it would be 64 times as long. The thread's own time.
         small, large = (b"[][]" + pattern * count for count in (4_000, 32_000))
         assert fastest(large) < 32 * fastest(small)
 

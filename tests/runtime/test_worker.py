@@ -13,6 +13,7 @@ from contracts.events import Cancelled, Completed, Failed, Progress, Retrying, S
 from tests.runtime.kinds import Group, Puppet, Task, acting, grouping
 from tests.runtime.world import ONE_SLOT, Hooks, World, names, settings
 from workers import Fail, JobContext, Retry, job
+from workers.core.log import LogView
 from workers.kinds.registry import Kind
 from workers.runtime.cancel import cancel
 from workers.runtime.journal import Journal
@@ -247,22 +248,35 @@ async def test_a_running_job_that_is_cancelled_stops(world: World, kind: Kind) -
     assert jetray.dead_letters() == []
 
 
-async def test_a_job_cancelled_before_its_start_is_known_here_stops_too(world: World) -> None:
-    puppet = Puppet()
+@pytest.mark.parametrize("kind", [acting("endless", for_ever), short_for_ever], ids=["with a context", "short"])
+async def test_a_job_cancelled_before_its_start_is_known_here_stops_too(world: World, kind: Kind) -> None:
     hooks = Hooks()
-    jetray = await world.gateway(puppet.kind, hooks=hooks)
+    jetray = await world.gateway(kind, hooks=hooks)
 
     async def cancel_it(op: str, subject: str) -> None:
-        if op == "publish" and subject == "orchestration.puppet.started.a":
-            await _cancel(world, "puppet", "a")
+        if (op, subject) == ("publish", f"orchestration.{kind.name}.started.a"):
+            await _cancel(world, kind.name, "a")
             await anyio.sleep(1)
 
     hooks.on_after = cancel_it
-    await jetray.submit("puppet", {"id": "a"})
+    await jetray.submit(kind.name, {"id": "a"})
     await anyio.sleep(3)
     assert jetray.leaks() == []
-    assert names(await jetray.events("puppet", "a")) == ["started", "cancelled"]
+    assert names(await jetray.events(kind.name, "a")) == ["started", "cancelled"]
     assert world.kept(subjects.JOBS) == []
+
+
+@pytest.mark.parametrize("kind", [acting("endless", for_ever), short_for_ever], ids=["with a context", "short"])
+async def test_old_news_of_a_cancel_stops_no_job(world: World, kind: Kind) -> None:
+    """As a watch that lags behind may bring it: of a run before this one."""
+    jetray = await world.gateway(kind)
+    await jetray.submit(kind.name, {"id": "a"}, headers={"Jetray-Deadline": "50"})
+    await anyio.sleep(10)
+    [worker] = jetray.rooms.live
+    worker.tell(LogView(sequence=0))
+    end = await jetray.end_of(kind.name, "a")
+    assert isinstance(end, Failed)
+    assert end.error.reason == "deadline"
 
 
 async def test_a_job_cancelled_between_two_attempts_never_starts_again(world: World) -> None:

@@ -146,8 +146,6 @@ class Worker:
             answer: core.Stimulus | None = None
             for command in commands:
                 answer = await self._carry_out(command, group)
-                if self._lease.lost:
-                    return
             if self.job.phase is Phase.SETTLED:
                 return
             stimulus = answer if answer is not None else await self._inbox.get()

@@ -87,7 +87,7 @@ class Manager:
         except Refused as error:
             if error.err_code == NO_ROOM:
                 raise Foreign(
-                    f"stream {spec.name} wants max_bytes {spec.max_bytes}, and the server has not so much left to give: "
+                    f"stream {spec.name} wants max_bytes {spec.max_bytes}, and the server has not so much left: "
                     f"lower setting streams.{spec.name.lower()}_max_bytes, or raise the server's max_file_store"
                 ) from error
             raise Foreign(f"stream {spec.name} cannot be set up as wanted: {error}") from error
