@@ -132,6 +132,14 @@ async def test_a_lost_request_is_repeated_byte_for_byte(times: int) -> None:
     assert stored.headers["ce-id"].endswith(".1"), "the first id of this journal"
 
 
+async def test_a_lost_request_is_repeated_after_the_logs_last_event_too() -> None:
+    hooks = Hooks()
+    bus = await connected(hooks)
+    [sequence] = await _logged(bus, started())
+    hooks.lose_requests("publish", "orchestration.", times=3)
+    assert await _journal(bus).append(completed(), after=sequence) == Written(sequence + 1)
+
+
 async def test_an_answer_that_is_lost_and_then_overtaken_is_still_ours_to_see() -> None:
     """Stored, its answer lost, and another event appended after it before we look."""
     hooks = Hooks()

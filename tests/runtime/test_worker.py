@@ -192,6 +192,22 @@ async def test_a_job_that_never_ends_fails_at_its_deadline(world: World, kind: K
     assert [letter.reason for letter in jetray.dead_letters()] == ["deadline"]
 
 
+async def test_a_job_that_resists_is_dead_before_its_failure_is_told(world: World) -> None:
+    async def resist(ctx: JobContext, task: Task) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(700)
+
+    jetray = await world.gateway(acting("stubborn", resist))
+    await jetray.submit("stubborn", {"id": "a"})
+    end = await jetray.end_of("stubborn", "a")
+    [start, _] = await jetray.events("stubborn", "a")
+    assert isinstance(end, Failed)
+    assert end.error.reason == "deadline"
+    assert (end.time - start.time).total_seconds() == pytest.approx(700, abs=2), "only then it is gone"
+    told = world.kept(subjects.WORKERS, "workers.actor.failed.gw-1")
+    assert [b"ActorKilled" in message.body for message in told] == [True]
+
+
 async def test_a_publisher_may_shorten_the_deadline_and_not_prolong_it(world: World) -> None:
     jetray = await world.gateway(acting("endless", for_ever, deadline=100))
     await jetray.submit("endless", {"id": "short"}, headers={"Jetray-Deadline": "5"})
@@ -381,6 +397,8 @@ async def test_progress_comes_at_most_ten_times_a_second_and_its_last_is_kept(wo
     assert progress[-1].done == 299
     gaps = [(b.time - a.time).total_seconds() for a, b in pairwise(progress[:-1])]
     assert min(gaps) >= 0.099
+    end = await jetray.end_of("runner", "a")
+    assert (end.time - progress[-1].time).total_seconds() < 0.05, "the last one does not hold up the end"
 
 
 @pytest.mark.parametrize(

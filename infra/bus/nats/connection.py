@@ -61,8 +61,8 @@ class NatsBus:
     def __init__(self, url: str, answer_timeout_s: float) -> None:
         self._url = url
         self._client = Client()
-        self._timeout = answer_timeout_s
-        self._requests: Requests
+        self._requests = Requests(self._client, timeout_s=answer_timeout_s)
+        self._manager = Manager(self.api)
         self._pullers: set[NatsPuller] = set()
         self._followers: set[asyncio.Queue[Any]] = set()
         self._clock_ahead = timedelta(0)
@@ -95,9 +95,7 @@ class NatsBus:
         except (NoServersError, OSError) as error:
             raise Disconnected(f"no NATS server at {self._url}: {error}") from error
         self._client.options["max_reconnect_attempts"] = -1
-        self._requests = Requests(self._client, timeout_s=self._timeout)
         await self._requests.open()
-        self._manager = Manager(self.api)
         await self._read_clock()
 
     async def close(self) -> None:

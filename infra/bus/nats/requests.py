@@ -31,12 +31,13 @@ class Requests:
     def __init__(self, client: Client, *, timeout_s: float) -> None:
         self._client = client
         self._timeout = timeout_s
-        self._prefix = client.new_inbox()
+        self._prefix = ""
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._counter = 0
 
     async def open(self) -> None:
         """Subscribe the inbox."""
+        self._prefix = self._client.new_inbox()
         # No limits: a dropped answer would be a request that waits in vain.
         await self._client.subscribe(
             f"{self._prefix}.*", cb=self._answered, pending_msgs_limit=0, pending_bytes_limit=0
