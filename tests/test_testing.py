@@ -18,7 +18,7 @@ from workers import Fail, JobContext, Retry, job, testing
 from workers.settings import BadSettings, Gateway, Kinds, KindSettings, Settings
 from workers.testing import DeadLetter, stack
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 APPROVED = {"story_id": "S1", "plan_id": "P1", "approved_by": "reviewer-1", "timestamp": "2026-11-22T05:00:00Z"}
 

@@ -60,6 +60,7 @@ class TestDepth:
     @pytest.mark.parametrize(
         "pattern", [b'"\\"', b'"', b"\\", b'\\"', b'""', b'"\\', b"[]", b'["a",{"b":"]"}],', b'"[\\"]"', b"]", b"x[x"]
     )
+    @pytest.mark.slow
     def test_takes_time_in_proportion_to_the_length(self, pattern):
         # Eight times the bytes: were the time quadratic, it would be 64 times as long. The thread's own time.
         small, large = (b"[][]" + pattern * count for count in (4_000, 32_000))

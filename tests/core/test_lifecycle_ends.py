@@ -11,8 +11,8 @@ from msgspec import Raw
 from contracts import events
 from contracts.errors import MESSAGE_BYTES, ErrorInfo
 from contracts.events import Artifact, Completed, Event, Failed, Progress, Retrying, Spent, Started
-from tests.core.helpers import FIRST, LIMIT_S, after, error, log, progress, retrying, started, ticket
-from tests.core.jobs import GONE, RAISED, RETRYABLE, appended, job, opening_of, running, told
+from tests.core.helpers import FIRST, LIMIT_S, after, error, failed, log, progress, requeued, retrying, started, ticket
+from tests.core.jobs import GONE, RAISED, RETRYABLE, RETURNED, appended, job, opening_of, running, told
 from workers.core.job import (
     Ack,
     Append,
@@ -45,6 +45,13 @@ def test_a_result_is_durable_before_it_is_paid_and_paid_before_it_is_acknowledge
     assert (end.result, end.artifacts, end.duration_ms, end.n) == (Raw(b"5"), [artifact], 3000, 2)
     found, commands = told(found, Stored(150))
     assert (found.phase, commands) == (Phase.SETTLED, (Pay(end, 150), Ack()))
+
+
+def test_a_clock_that_was_set_back_gives_no_time_below_nothing() -> None:
+    _, commands = told(job(stored=after(5)), Delivered())
+    assert appended(commands, Started).waited_ms == 0
+    _, commands = told(running(), RETURNED, now=after(-5))
+    assert appended(commands, Completed).duration_ms == 0
 
 
 def test_what_fails_is_buried_before_it_has_failed() -> None:
@@ -160,6 +167,7 @@ def test_drain_stops_gives_back_and_spends_nothing() -> None:
     event = appended(commands, Retrying)
     assert commands == (Stop(), Append(event, 300))
     assert (event.spent, event.delay_ms, event.next_attempt) == (Spent(attempts=2, lost=5), 0, 4)
+    assert (event.error.type, event.error.retryable) == ("Drained", True)
     assert told(found, Stored(301))[1] == (Nak(0.0),)
 
 
@@ -196,8 +204,8 @@ def test_whatever_is_reported_can_be_read_again() -> None:
 # Batches that are lost
 
 
-def batch_after(opening: Started, *more: Event) -> tuple[Job, Any]:
-    return told(job(ticket(number=2, batch=True), actor=None), Delivered(), LogRead(log(opening, *more)))
+def batch_after(*events: Event) -> tuple[Job, Any]:
+    return told(job(ticket(number=2, batch=True), actor=None), Delivered(), LogRead(log(*events)))
 
 
 def test_a_batch_that_was_lost_too_often_begins_once_more_to_end_its_children() -> None:
@@ -210,6 +218,13 @@ def test_a_batch_that_was_lost_too_often_begins_once_more_to_end_its_children() 
     assert isinstance(why, ErrorInfo)
     assert (why.reason, why.retryable) == ("lost", False)
     assert told(found, Raised(why))[1] == (Bury("lost", 1, 7),)
+
+
+def test_it_begins_once_more_in_the_same_run() -> None:
+    opening = started(run=2, attempt=6, spent=Spent(lost=5))
+    _, commands = batch_after(started(), failed(), requeued(), opening)
+    event = appended(commands, Started)
+    assert (event.run, event.attempt, event.n) == (2, 7, 5)
 
 
 def test_a_batch_that_is_lost_even_then_fails() -> None:

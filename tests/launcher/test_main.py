@@ -17,6 +17,8 @@ from workers.kinds.registry import KindError
 from workers.launcher import exits
 from workers.settings import BadSettings
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_names_every_command(jetray):
     helped = jetray("--help")

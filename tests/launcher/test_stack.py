@@ -14,6 +14,7 @@ from tests.launcher.processes import environment, gone
 from workers.launcher.stack import READY_FD, Gateway, gateway_command
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.asyncio,
     pytest.mark.skipif(sys.platform != "linux", reason="waits for processes by their pidfd"),
 ]

@@ -12,7 +12,7 @@ from contracts.events import Completed
 from workers import Child, ChildEnd, Fail, JobContext, batch, job
 from workers.kinds.registry import Kind
 
-__all__ = ["Group", "Puppet", "Task", "acting", "grouping"]
+__all__ = ["ENDLESS", "Group", "Puppet", "Task", "acting", "for_ever", "grouping", "short", "short_for_ever"]
 
 
 class Task(Struct, kw_only=True):
@@ -39,6 +39,28 @@ def acting(name: str, act: Act, **options: Any) -> Kind:
         return await act(ctx, task)
 
     return job(name, id_field="id", **options)(run)
+
+
+async def for_ever(ctx: JobContext, task: Task) -> None:
+    """An act that never ends by itself."""
+    await anyio.sleep_forever()
+
+
+@job("short", id_field="id")
+async def short(task: Task) -> int:
+    """Takes no context, and `value` seconds."""
+    await anyio.sleep(task.value)
+    return task.value
+
+
+@job("short-for-ever", id_field="id")
+async def short_for_ever(task: Task) -> None:
+    """Takes no context, and never ends by itself."""
+    await anyio.sleep_forever()
+
+
+ENDLESS = (acting("endless", for_ever), short_for_ever)
+"""With a context and without: the runtime runs them in different ways."""
 
 
 def members(group: Group) -> Sequence[Child]:

@@ -14,7 +14,7 @@ from tests.runtime.kinds import Group, Puppet, grouping
 from tests.runtime.world import Hooks, Member, serving, settings
 from workers import Fail, JobContext
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 Step = tuple[str, int]
 """A call, and the how-manieth of its like."""

@@ -96,9 +96,11 @@ async def test_no_more_is_taken_than_there_is_room_for() -> None:
 async def test_what_is_asked_for_already_counts() -> None:
     bus, desk = await connected(), _Desk()
     async with _pulling(bus, Credit(lambda: 3), desk):
-        for body in (b"1", b"2", b"3", b"4", b"5", b"6"):
-            await _publish(bus, body)
-        assert desk.bodies == [b"1", b"2", b"3"]
+        await _publish(bus, b"1")
+        desk.release()
+        await _publish(bus, b"2", b"3", b"4", b"5", b"6")
+        assert desk.bodies == [b"1", b"2", b"3", b"4"]
+    assert desk.most == 3
 
 
 async def test_what_one_lane_holds_the_other_asks_no_more_for() -> None:

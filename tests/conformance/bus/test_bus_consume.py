@@ -9,7 +9,7 @@ from infra.bus.base import Delivery, Refused
 from infra.bus.topology import ConsumerSpec, StreamSpec
 from tests.conformance.bus.world import World, bodies, take
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 # --- credit

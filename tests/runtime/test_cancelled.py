@@ -1,0 +1,132 @@
+"""Jobs that somebody cancels: running, waiting, queued, or too late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from contracts import subjects
+from contracts.events import Cancelled, Completed, Failed
+from tests.runtime.kinds import ENDLESS, Group, Puppet, grouping
+from tests.runtime.world import Hooks, World, names
+from workers import Retry
+from workers.core.log import LogView
+from workers.kinds.registry import Kind
+from workers.runtime.cancel import cancel
+from workers.runtime.journal import Journal
+
+pytestmark = pytest.mark.anyio
+
+
+def _elsewhere(world: World) -> Journal:
+    return Journal(world.client, nonce="elsewhere", source="elsewhere")
+
+
+async def _cancel(world: World, kind: str, job_id: str) -> Any:
+    return await cancel(
+        _elsewhere(world),
+        kind,
+        job_id,
+        reason="no longer wanted",
+        requested_by="the test",
+        gateway="elsewhere",
+        now=world.client.server_now,
+        origin="CONTROL:1",
+    )
+
+
+@pytest.mark.parametrize("kind", ENDLESS, ids=lambda kind: str(kind.name))
+async def test_a_running_job_that_is_cancelled_stops(world: World, kind: Kind) -> None:
+    jetray = await world.gateway(kind)
+    await jetray.submit(kind.name, {"id": "a"})
+    await anyio.sleep(10)
+    end = await _cancel(world, kind.name, "a")
+    assert isinstance(end, Cancelled)
+    assert end.stage == "running"
+    await world.settled(lambda: jetray.leaks() == [], within_s=1)
+    assert world.kept(subjects.JOBS) == [], "acknowledged"
+    assert names(await jetray.events(kind.name, "a")) == ["started", "cancelled"]
+    assert jetray.dead_letters() == []
+
+
+@pytest.mark.parametrize("kind", ENDLESS, ids=lambda kind: str(kind.name))
+async def test_a_job_cancelled_before_its_start_is_known_here_stops_too(world: World, kind: Kind) -> None:
+    hooks = Hooks()
+    jetray = await world.gateway(kind, hooks=hooks)
+
+    async def cancel_it(op: str, subject: str) -> None:
+        if (op, subject) == ("publish", f"orchestration.{kind.name}.started.a"):
+            await _cancel(world, kind.name, "a")
+            await anyio.sleep(1)
+
+    hooks.on_after = cancel_it
+    await jetray.submit(kind.name, {"id": "a"})
+    await anyio.sleep(3)
+    assert jetray.leaks() == []
+    assert names(await jetray.events(kind.name, "a")) == ["started", "cancelled"]
+    assert world.kept(subjects.JOBS) == []
+
+
+@pytest.mark.parametrize("kind", ENDLESS, ids=lambda kind: str(kind.name))
+async def test_old_news_of_a_cancel_stops_no_job(world: World, kind: Kind) -> None:
+    """As a watch that lags behind may bring it: of a run before this one."""
+    jetray = await world.gateway(kind)
+    await jetray.submit(kind.name, {"id": "a"}, headers={"Jetray-Deadline": "50"})
+    await anyio.sleep(10)
+    [worker] = jetray.rooms.live
+    worker.tell(LogView(sequence=0))
+    end = await jetray.end_of(kind.name, "a")
+    assert isinstance(end, Failed)
+    assert end.error.reason == "deadline"
+
+
+async def test_a_job_cancelled_between_two_attempts_never_starts_again(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    puppet.say("a", Retry("later", after=60))
+    await jetray.submit("puppet", {"id": "a"})
+    await anyio.sleep(10)
+    end = await _cancel(world, "puppet", "a")
+    assert isinstance(end, Cancelled)
+    assert end.stage == "delayed"
+    await anyio.sleep(100)
+    assert puppet.attempts == [("a", 1)]
+    assert names(await jetray.events("puppet", "a")) == ["started", "retrying", "cancelled"]
+
+
+async def test_a_job_cancelled_in_the_queue_never_starts(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    end = await _cancel(world, "puppet", "a")
+    assert isinstance(end, Cancelled)
+    assert end.stage == "queued"
+    await jetray.submit("puppet", {"id": "a"})
+    await anyio.sleep(10)
+    assert puppet.attempts == []
+    assert names(await jetray.events("puppet", "a")) == ["cancelled"]
+    assert world.kept(subjects.JOBS) == []
+
+
+async def test_a_cancel_that_comes_too_late_changes_nothing(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    puppet.say("a", 1)
+    await jetray.submit("puppet", {"id": "a"})
+    await jetray.end_of("puppet", "a")
+    assert isinstance(await _cancel(world, "puppet", "a"), Completed)
+    assert names(await jetray.events("puppet", "a")) == ["started", "completed"]
+
+
+async def test_a_cancelled_child_is_told_to_its_batch(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind, grouping())
+    await jetray.submit("group", Group(id="g", members=["a", "b"]))
+    await puppet.begun("g-a")
+    puppet.say("g-b", 1)
+    await _cancel(world, "puppet", "g-a")
+    assert await jetray.result_of("group", "g", within_s=5) == [
+        ["g-a", "cancelled", "cancelled_child"],
+        ["g-b", "completed", 1],
+    ]
