@@ -23,10 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 APPROVED = {"story_id": "S1", "plan_id": "P1", "approved_by": "reviewer-1", "timestamp": "2026-11-22T05:00:00Z"}
 
 
-@pytest.fixture(params=["asyncio", "virtual time"])
+@pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
-    """Every test runs in real time and in virtual time."""
-    return testing.virtual_time() if request.param == "virtual time" else "asyncio"
+    """Virtual time, unless a test wants real time too."""
+    return "asyncio" if getattr(request, "param", "") == "real time" else testing.virtual_time()
+
+
+in_real_time_too = pytest.mark.parametrize("anyio_backend", ["real time", "virtual time"], indirect=True)
 
 
 class Text(Struct):
@@ -67,6 +70,7 @@ def test_its_names_are_few() -> None:
     assert testing.__all__ == ["DeadLetter", "Stack", "stack", "virtual_time"]
 
 
+@in_real_time_too
 @pytest.mark.parametrize("kind", [score, short, threaded], ids=lambda kind: str(kind.name))
 async def test_a_job_is_submitted_and_its_typed_result_comes_back(kind: Any) -> None:
     async with stack(kinds=[kind]) as jetray:
@@ -77,6 +81,7 @@ async def test_a_job_is_submitted_and_its_typed_result_comes_back(kind: Any) -> 
         assert isinstance(end, Completed)
 
 
+@in_real_time_too
 async def test_two_jobs_in_threads_at_once_both_hold_the_clock() -> None:
     async with stack(kinds=[threaded]) as jetray:
         for name in ("a", "b"):
@@ -98,6 +103,7 @@ async def test_the_log_and_what_was_said_can_be_read() -> None:
         assert await jetray.events("score", "T2") == []
 
 
+@in_real_time_too
 async def test_ids_are_those_that_the_gateway_gives() -> None:
     @job("anonymous")
     async def anonymous(value: int) -> int:
@@ -171,6 +177,7 @@ async def test_a_result_that_looks_like_a_moved_one_is_taken_as_it_is() -> None:
         assert await jetray.result_of("alike", "T1") == {"artifact": "file:///elsewhere", "sha256": "0"}
 
 
+@in_real_time_too
 async def test_the_kinds_that_ship_and_their_routes_are_there() -> None:
     async with stack() as jetray:
         await jetray.publish("planning.plan.approved", {**APPROVED, "roles": ["DEV"]})
@@ -196,6 +203,7 @@ async def test_wrong_settings_are_told_as_a_gateway_tells_them() -> None:
             pass
 
 
+@in_real_time_too
 async def test_an_actor_can_be_killed_and_the_bus_be_cut() -> None:
     began = anyio.Event()
     attempts: list[int] = []
@@ -221,12 +229,14 @@ async def test_an_actor_can_be_killed_and_the_bus_be_cut() -> None:
     assert attempts == [1, 2]
 
 
+@in_real_time_too
 async def test_what_a_test_raises_comes_out_as_it_is() -> None:
     with pytest.raises(LookupError, match="of the test"):
         async with stack():
             raise LookupError("of the test")
 
 
+@in_real_time_too
 async def test_what_still_runs_at_the_end_is_stopped() -> None:
     stopped: list[str] = []
 

@@ -130,3 +130,16 @@ async def test_a_cancelled_child_is_told_to_its_batch(world: World) -> None:
         ["g-a", "cancelled", "cancelled_child"],
         ["g-b", "completed", 1],
     ]
+
+
+async def test_an_operators_cancel_however_wordy_ends_the_job(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    await jetray.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    await jetray.publish("control.cancel.puppet.a", {"reason": "x" * 1_048_400, "requested_by": "somebody"})
+    end = await jetray.end_of("puppet", "a")
+    assert isinstance(end, Cancelled)
+    assert (end.requested_by, len(end.reason.encode())) == ("somebody", 2048)
+    told = [message.subject for message in world.kept(subjects.WORKERS, "workers.control.>")]
+    assert told == ["workers.control.done.gw-1"]

@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from contracts import control, subjects
 from contracts.codec import Undecodable, decode
+from contracts.errors import bounded
 from contracts.events import Cancelled, Event, Started, event_name, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
 from infra.bus.base import Bus, Delivery
@@ -155,9 +156,11 @@ def _request(delivery: Delivery) -> control.CancelRequest:
     if not delivery.body.strip():
         return control.CancelRequest()
     try:
-        return decode(_requests, delivery.body)
+        request = decode(_requests, delivery.body)
     except Undecodable as error:
         raise Refusal(f"the body must be empty, or an object with reason and requested_by: {error}") from error
+    # They go into an event, which must fit whatever a command may hold.
+    return control.CancelRequest(reason=bounded(request.reason), requested_by=bounded(request.requested_by))
 
 
 def _is_under_way(view: LogView) -> bool:
