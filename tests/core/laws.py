@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from contracts.events import DeliveryRef, Event, Failed, Requeued, Retrying, Spent, Started, is_terminal
 from workers.core.job import Job
@@ -52,10 +52,10 @@ def check_append(
         assert current.spent.lost > job.policy.max_lost, "a batch ends before its children"
 
 
-def check_ack(log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, told: bool) -> None:
+def check_ack(log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, told: Collection[str]) -> None:
     """Whether a message, `own` its `<stream>:<sequence>`, may be acknowledged.
 
-    `buried`: it is in `DLQ`. `told`: its batch has had a notice.
+    `buried`: it is in `DLQ`. `told`: batches that have had a notice.
     """
     tail = log[-1] if log else None
     assert tail is not None or buried, "acknowledged without a trace"
@@ -64,7 +64,9 @@ def check_ack(log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, t
         assert isinstance(tail, Requeued) or _older(ticket.delivery, opening), "acknowledged while its job goes on"
     if ticket.parent is not None:
         # Where the log names its batch, whoever ends the job pays.
-        assert told or (tail is not None and tail.parent == ticket.parent), "acknowledged and not paid"
+        assert ticket.parent in told or (tail is not None and tail.parent == ticket.parent), "acknowledged, not paid"
+    if tail is not None and is_terminal(tail) and tail.parent is not None and own == tail.origin:
+        assert tail.parent in told, "acknowledged before it was paid"
 
 
 def _opening(log: Sequence[Event], run: int) -> Started | None:

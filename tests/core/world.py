@@ -371,7 +371,7 @@ class World:
             ticket,
             message.origin,
             buried=any(origin == message.origin for origin, _ in self.letters),
-            told=any(parent == ticket.parent for parent, _ in self.notices),
+            told={parent for parent, _ in self.notices},
         )
         message.settled = True
         message.holder = None
