@@ -6,7 +6,7 @@ from contracts.events import Retrying
 from tests.core.helpers import completed, log, started, ticket
 from tests.core.jobs import RETRYABLE, appended, job, paid, probing, running, told
 from workers.core.job import Ack, Adopted, Delivered, HandedOver, HandOver, Leave, LogRead, Nak, Phase, Probed, Refuse
-from workers.core.lifecycle import AWAIT_S
+from workers.core.opening import AWAIT_S
 
 # Newer deliveries
 

@@ -6,7 +6,10 @@ General layout:
     start   the start table: what a delivery may do, given the log
     job     a job's phases, stimuli and commands
     lifecycle
-            `decide(job, stimulus)` and its table
+            `decide(job, stimulus)` and its table of transitions, which stand in
+    opening     for a message in hand, and how an attempt begins
+    ending      while an attempt runs, and how it ends
+    parts       what transitions are made of
     retry   how long to wait before another attempt
     tally   a batch's children, folded from their notices
 """
