@@ -134,7 +134,7 @@ HISTORIES: Final = st.lists(st.tuples(st.sampled_from(WEIGHTED), st.integers(0, 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["job", "batch"])
 @given(parent=st.sampled_from([None, "b.P1"]), history=HISTORIES)
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
 def test_whatever_happens(parent: str | None, history: list[tuple[str, int]], batch: bool) -> None:
     world = World(batch=batch)
     publish(world, 0, parent=parent)

@@ -124,7 +124,7 @@ class Replayer:
             job_id=job_id,
             n=1 if tail is None else tail.n + 1,
             run=int(letter.headers[headers.RUN]) + 1 if tail is None else tail.run + 1,
-            attempt=1 if tail is None else tail.attempt,
+            attempt=1,
             time=self._bus.server_now(),
             gateway=self._gateway,
             origin=letter.headers[headers.ORIGIN] if tail is None else tail.origin,
