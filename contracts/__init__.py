@@ -7,6 +7,7 @@ General layout:
     headers     every header name
     errors      the error body and its reasons
     events      the events of a job log
+    cloudevents the headers that stand beside them
     agents      what agents of a council say (`agent.response.*`)
     fleet       what gateways say of themselves (`workers.*`) and KV `workers`
     control     commands and their answers

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 import anyio
 import msgspec
 
-from contracts import headers as h
 from contracts import subjects
+from contracts.cloudevents import binary_headers
 from contracts.codec import encode
 from contracts.events import Cancelled, Completed, Failed, LogEvent, Retrying, Started, event_type
 from contracts.fleet import (
@@ -208,16 +208,13 @@ class Fleet:
     async def publish(self, event: FleetEvent, *, message_id: str) -> None:
         """Publish an event and see it stored. Raises the bus's errors."""
         topic, name = event.words()
-        headers = {
-            h.CE_SPECVERSION: "1.0",
-            h.CE_TYPE: event_type(f"workers.{topic}", name),
-            h.CE_SOURCE: f"/jetray/{self._gateway}",
-            h.CE_ID: message_id,
-            h.CE_SUBJECT: self._gateway,
-            h.CE_TIME: event.time.isoformat().replace("+00:00", "Z"),
-            h.CONTENT_TYPE: h.JSON,
-            h.MSG_ID: message_id,
-        }
+        headers = binary_headers(
+            event_type=event_type(f"workers.{topic}", name),
+            gateway=self._gateway,
+            event_id=message_id,
+            subject=self._gateway,
+            time=event.time,
+        )
         await self._bus.publish(subjects.worker(topic, name, self._gateway), encode(event), headers)
 
     async def _renew(self) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from contracts import events, subjects
 from contracts import headers as h
+from contracts.cloudevents import binary_headers
 from contracts.events import Event, LogEvent, Requeued, Started
 from infra.bus.base import Bus, BusError, NoAnswer, Stored, StreamFull, TooLarge, WrongSequence
 from workers.core.log import EMPTY, LogView
@@ -44,7 +45,7 @@ class Journal:
     def __init__(self, bus: Bus, *, nonce: str, source: str) -> None:
         self._bus = bus
         self._nonce = nonce
-        self._source = f"/jetray/{source}"
+        self._gateway = source
         self._written = 0
 
     async def append(self, event: LogEvent, *, after: int, traceparent: str | None = None) -> Written | LogView:
@@ -142,19 +143,16 @@ class Journal:
     def _headers(self, event: LogEvent, name: str, after: int, traceparent: str | None) -> dict[str, str]:
         self._written += 1
         ce_id = f"{self._nonce}.{self._written}"
-        headers = {
-            h.CE_SPECVERSION: "1.0",
-            h.CE_TYPE: events.event_type(event.kind, name),
-            h.CE_SOURCE: self._source,
-            h.CE_ID: ce_id,
-            h.CE_SUBJECT: event.job_id,
-            h.CE_TIME: event.time.isoformat().replace("+00:00", "Z"),
-            h.CE_DATASCHEMA: f"urn:jetray:schema:{event.kind}.{name}.v1",
-            h.CONTENT_TYPE: h.JSON,
-            h.MSG_ID: ce_id,
-            h.EXPECTED_SEQUENCE: str(after),
-            h.EXPECTED_FILTER: subjects.job_log(event.kind, event.job_id),
-        }
+        headers = binary_headers(
+            event_type=events.event_type(event.kind, name),
+            gateway=self._gateway,
+            event_id=ce_id,
+            subject=event.job_id,
+            time=event.time,
+        )
+        headers[h.CE_DATASCHEMA] = f"urn:jetray:schema:{event.kind}.{name}.v1"
+        headers[h.EXPECTED_SEQUENCE] = str(after)
+        headers[h.EXPECTED_FILTER] = subjects.job_log(event.kind, event.job_id)
         if traceparent is not None:
             headers[h.TRACEPARENT] = traceparent
         return headers

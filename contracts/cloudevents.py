@@ -1,0 +1,23 @@
+"""CloudEvents in binary mode: the headers that stand beside the JSON body of whatever we say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from contracts import headers as h
+
+__all__ = ["binary_headers"]
+
+
+def binary_headers(*, event_type: str, gateway: str, event_id: str, subject: str, time: datetime) -> dict[str, str]:
+    """Headers of one event; its id is its `Nats-Msg-Id` too, so that written twice it is stored once."""
+    return {
+        h.CE_SPECVERSION: "1.0",
+        h.CE_TYPE: event_type,
+        h.CE_SOURCE: f"/jetray/{gateway}",
+        h.CE_ID: event_id,
+        h.CE_SUBJECT: subject,
+        h.CE_TIME: time.isoformat().replace("+00:00", "Z"),
+        h.CONTENT_TYPE: h.JSON,
+        h.MSG_ID: event_id,
+    }
