@@ -55,7 +55,6 @@ def demo(
 
     Needs neither settings nor a model, and reads none. Leaves nothing behind.
     """
-    _check_provenance()
     import anyio
 
     from workers.launcher.demo import demo as run
@@ -79,7 +78,6 @@ def up(
     Where NATS_URL or the settings name a server elsewhere, that one is not touched: `jetray worker` serves it.
     A second signal kills what has not stopped yet.
     """
-    _check_provenance()
     import anyio
 
     from workers.launcher.up import up as run
@@ -95,7 +93,6 @@ def worker(*, config: Config = None) -> int:
 
     SIGTERM: it pulls no more, running jobs get the grace period, the rest is given back; exit status 0.
     """
-    _check_provenance()
     import anyio
 
     from workers.launcher.logs import to_stderr
@@ -122,7 +119,6 @@ def apply(
 
     A stream of our name with somebody else's subjects is refused, and nothing is ever deleted.
     """
-    _check_provenance()
     import anyio
 
     from workers.launcher.logs import to_stderr
@@ -144,7 +140,6 @@ def apply(
 @app.command
 def asyncapi(*, config: Config = None) -> int:
     """Print the AsyncAPI document: every subject, header and payload of the kinds that the settings name."""
-    _check_provenance()
     from workers.launcher.upkeep import document
 
     print(document(_settings(config), _version()))
@@ -205,7 +200,6 @@ def try_kind(
 
     What it reports goes to standard error, its result as JSON to standard output. Exit status 1 where it fails.
     """
-    _check_provenance()
     from workers.launcher.tryout import tryout
 
     return tryout(target, file, _settings(config))
@@ -215,12 +209,6 @@ def _settings(config: Path | None) -> Settings:
     from workers.settings import load
 
     return load(config)
-
-
-def _check_provenance() -> None:
-    from infra.pool.provenance import check
-
-    check()
 
 
 def _has_uvloop() -> bool:
