@@ -30,15 +30,15 @@ def test_what_is_given_back_at_once_takes_no_room() -> None:
     assert not appended(commands, Retrying).moved
 
 
-def test_a_copy_that_comes_early_waits_out_the_delay_once_there_is_room() -> None:
+def test_a_copy_that_comes_early_waits_out_the_delay_where_there_is_room() -> None:
     copy = ticket(30, origin="JOBS:17", run=1)
-    _, commands = told(job(copy), Delivered(), LogRead(MOVED), now=after(20))
+    _, commands = told(job(copy, crowded=True), Delivered(), LogRead(MOVED), now=after(20))
     assert commands == (Nak(40.0),)
 
 
-def test_a_copy_that_comes_early_runs_where_there_is_still_no_room() -> None:
+def test_a_copy_that_comes_early_runs_where_there_is_none() -> None:
     copy = ticket(30, origin="JOBS:17", run=1)
-    _, commands = told(job(copy, crowded=True), Delivered(), LogRead(MOVED), now=after(20))
+    _, commands = told(job(copy, crowded=True, full=True), Delivered(), LogRead(MOVED), now=after(20))
     assert (appended(commands, Started).attempt, appended(commands, Started).origin) == (2, "JOBS:17")
 
 

@@ -171,7 +171,7 @@ class World:
             worker.message.holder = None
 
     def feed(self, worker: Worker, stimulus: core.Stimulus) -> None:
-        job = msgspec.structs.replace(worker.job, crowded=self.crowded)
+        job = msgspec.structs.replace(worker.job, crowded=self.crowded, full=self.crowded and self.full)
         worker.job, commands = decide(job, stimulus, now=self.now, jitter=0.5)
         worker.commands.extend(commands)
         if worker.job.phase is Phase.SETTLED and not worker.commands:

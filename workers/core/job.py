@@ -101,7 +101,9 @@ class Job(Struct, frozen=True, kw_only=True):
     asked: Asked | None = None
     """The batch is being cancelled, and by whom."""
     crowded: bool = False
-    """So many messages of the kind wait out a delay that this one had better wait in the queue."""
+    """So many messages of the lane wait out a delay that this one had better wait in the queue."""
+    full: bool = False
+    """So many wait that not one more may."""
     delay_s: float = 0.0
     """What is to be waited, should there be no room to move to."""
     made: int = 0

@@ -72,7 +72,7 @@ def log_read_opening(job: Job, stimulus: LogRead, now: datetime, jitter: float) 
         return unusable(job, stimulus.log, now)
     verdict = table.start(job.ticket, stimulus.log, max_lost=job.policy.max_lost)
     rest = _rest_of_delay(stimulus.log, now)
-    if isinstance(verdict, table.Open) and rest > 0 and not job.crowded:
+    if isinstance(verdict, table.Open) and rest > 0 and not job.full:
         return settled(job, Nak(rest))
     return _follow(job, stimulus.log, verdict, now)
 

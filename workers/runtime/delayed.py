@@ -2,7 +2,7 @@
 
 A message that is given back with a delay keeps its place in `max_ack_pending` until it comes again; once these places
 are gone, nothing of that consumer is delivered. So past half of the room a job that is to wait does so at the tail of
-its queue instead.
+its queue instead. One that comes from there too early waits out the rest as long as there is any room at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Delayed:
     """What this gateway has given back with a delay, and what the server tells of all gateways."""
 
     def __init__(self, room: int) -> None:
-        self._most = room // 2
+        self._room = room
         self._own: defaultdict[str, list[float]] = defaultdict(list)
         self._told: dict[str, int] = {}
 
@@ -34,9 +34,12 @@ class Delayed:
         """What the server says: those that wait out a delay, and those in some gateway's hands."""
         self._told[consumer] = unacknowledged
 
-    def crowded(self, consumer: str) -> bool:
-        """Whether half of the room is taken."""
-        own, now = self._own[consumer], anyio.current_time()
-        while own and own[0] <= now:
-            heapq.heappop(own)
-        return max(len(own), self._told.get(consumer, 0)) >= self._most
+    def crowded(self, consumer: str) -> tuple[bool, bool]:
+        """Whether half of the room is taken, and whether all of it is."""
+        own = self._own[consumer]
+        if own:
+            now = anyio.current_time()
+            while own and own[0] <= now:
+                heapq.heappop(own)
+        waiting = max(len(own), self._told.get(consumer, 0))
+        return 2 * waiting >= self._room, waiting >= self._room

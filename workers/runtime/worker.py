@@ -141,9 +141,9 @@ class Worker:
         stimulus: core.Stimulus = core.Delivered() if error is None else core.Undecodable(error)
         while True:
             before = self.job.phase
-            crowded = self._rooms.delayed.crowded(self._delivery.consumer)
-            if crowded is not self.job.crowded:
-                self.job = msgspec.structs.replace(self.job, crowded=crowded)
+            crowded, full = self._rooms.delayed.crowded(self._delivery.consumer)
+            if (crowded, full) != (self.job.crowded, self.job.full):
+                self.job = msgspec.structs.replace(self.job, crowded=crowded, full=full)
             self.job, commands = decide(
                 self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter()
             )
