@@ -1,4 +1,4 @@
-"""A gateway that is killed at one step: `python -m tests.integration.failpoint STEP SIDE [COUNT [SUBJECT]]`.
+"""A gateway that is killed at one step: `python -m tests.integration.failpoint STEP SIDE COUNT SUBJECT`.
 
 It is `jetray worker`, whose bus, pool and store are wrapped where `workers.launcher.worker` composes them. It comes by
 the step `COUNT` times, on a subject that contains `SUBJECT`, and then ends by SIGKILL, before or after.
@@ -227,7 +227,7 @@ def arm(point: Failpoint) -> None:
 
 
 if __name__ == "__main__":
-    step, side, count, subject = [*sys.argv[1:], "1", ""][:4] if len(sys.argv) < 5 else sys.argv[1:5]
+    step, side, count, subject = sys.argv[1:]
     assert side in ("before", "after")
     arm(Failpoint(step, side, int(count), subject))
     sys.exit(main(["worker"]))
