@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from infra.bus.nats import NatsBus, connect
 __all__ = ["Stack", "stack"]
 
 READY_S = 60
+WORKER = ("-m", "workers", "worker")
 
 
 class Stack:
@@ -29,14 +30,14 @@ class Stack:
         self._folder = folder
         self._gateways: list[asyncio.subprocess.Process] = []
 
-    async def gateway(self, name: str = "gw-1", *, ray: str = "none", **settings: str) -> asyncio.subprocess.Process:
+    async def gateway(
+        self, name: str = "gw-1", *, ray: str = "none", command: Sequence[str] = WORKER, **settings: str
+    ) -> asyncio.subprocess.Process:
         """Start a gateway and wait until it serves."""
         reader, writer = os.pipe()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "workers",
-            "worker",
+            *command,
             cwd=self._folder,
             env=self._environment(name, ray, writer, settings),
             pass_fds=(writer,),

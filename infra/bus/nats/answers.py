@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from infra.bus.base import (
     ConsumerState,
     Delivery,
+    NoAnswer,
     NoSuchSubject,
     PubAck,
     Refused,
@@ -23,12 +24,14 @@ from infra.bus.base import (
     WrongSequence,
 )
 
-__all__ = ["ApiError", "answer", "consumer_state", "delivery", "parse_headers", "pub_ack", "stored"]
+__all__ = ["ApiError", "answer", "confirmed", "consumer_state", "delivery", "parse_headers", "pub_ack", "stored"]
 
 STREAM_FULL: Final = frozenset({10077})
 WRONG_SEQUENCE: Final = frozenset({10071, 10164, 10158})
 NO_MESSAGE: Final = 10037
 """There is no such message."""
+NO_LEADER: Final = 10008
+"""The servers of a cluster have chosen no leader yet, or too few of them are there."""
 
 _FRACTION: Final = re.compile(r"\.(\d{6})\d+")
 
@@ -87,14 +90,22 @@ def pub_ack(message: Msg) -> PubAck:
 
 
 def answer(message: Msg) -> dict[str, Any]:
-    """The JSON of an API answer; raises `Refused`."""
+    """The JSON of an API answer; raises `Refused`, and `NoAnswer` where nobody leads."""
     if message.headers and message.headers.get("Status") == "503":
         raise Refused(503, 0, "JetStream is not there (no responders)")
     failure = _failures.decode(message.data)
+    if failure.error is not None and failure.error.err_code == NO_LEADER:
+        raise NoAnswer(failure.error.description)
     if failure.error is not None:
         raise failure.error.raised()
     value: dict[str, Any] = _any.decode(message.data)
     return value
+
+
+def confirmed(message: Msg) -> None:
+    """Whoever keeps the consumer has heard; raises `NoAnswer` where nobody keeps it just now."""
+    if message.headers and message.headers.get("Status") == "503":
+        raise NoAnswer("nobody leads the consumer (no responders)")
 
 
 def stored(message: Msg) -> Stored:
