@@ -29,7 +29,7 @@ from tests.chaos.world import RayPlace, World, world
 __all__ = ["Outcome", "Phase", "ready", "run"]
 
 READY_S: Final = 240.0
-QUIET_S: Final = 420.0
+QUIET_S: Final = 240.0
 """What the last jobs get to end, once the last fault is healed."""
 DISK_MB: Final = 1024
 TELL_S: Final = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,6 +13,8 @@ from tests.chaos.faults import Fault, Struck
 from tests.chaos.world import World
 
 __all__ = ["Storm"]
+
+log = logging.getLogger("chaos")
 
 LEAST_S: Final = 5.0
 MOST_S: Final = 15.0
@@ -42,12 +45,14 @@ class Storm:
     async def _strike(self, fault: Fault) -> None:
         struck = Struck(fault.name, "", time.time())
         self.struck.append(struck)
+        log.info("%s ...", fault.name)
         try:
             target = await fault.strike(self._world, self._dice)
         finally:
             await _to_its_end(fault.heal(self._world))
         struck.target, struck.skipped = target or "", target is None
         struck.healed = time.time()
+        log.info("%s: %s", fault.name, target or "nothing to strike just now")
         self._note(struck)
 
 
