@@ -72,6 +72,10 @@ class Watcher:
             both.create_task(self._follow(subjects.EVENTS, "orchestration.*.*.*", self._event))
             both.create_task(self._follow(subjects.WORKERS, "workers.*.*.*", self._told))
 
+    def holds(self, gateway: str) -> int:
+        """How many jobs a gateway holds now."""
+        return sum(held.gateway == gateway for held in self._held.values())
+
     def gateway_died(self, gateway: str, at: float) -> None:
         """From now on the next attempts at its jobs are waited for."""
         for key, held in self._held.items():
