@@ -14,6 +14,7 @@ from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.live import Live
+from workers.runtime.pressure import Pressure
 from workers.runtime.settle import Settle
 from workers.settings import Settings
 
@@ -37,5 +38,6 @@ class Rooms:
     settle: Settle
     live: Live
     fleet: Fleet
+    pressure: Pressure
     jitter: Callable[[], float] = field(repr=False)
     """Uniform in [0, 1)."""
