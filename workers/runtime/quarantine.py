@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -34,10 +35,8 @@ REMEMBERED: Final = 10_000
 READ: Final = 0
 DIED: Final = 70
 """Exit status of the child: the decoder raised what no decoder may."""
-NOT_TRIED: Final = 75
-"""Exit status of the child: it did not come to the message, or had no memory for it."""
 _PYTHONS_OWN: Final = (1, 2)
-"""Python could not start."""
+"""Exit statuses of a Python that could not start, or whose imports failed: it did not come to the message."""
 _OWN_DEATHS: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 """Signals by which a process kills itself. All others come from outside, or may."""
 
@@ -111,13 +110,16 @@ class Quarantine:
 
 
 async def _status(suspect: _Suspect) -> int | None:
-    """How the child ended; None where it took too long."""
+    """How the child ended; None where it took too long. Raises `OSError` where it could not be started."""
     command = [sys.executable, "-m", "workers.runtime.quarantine"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with anyio.move_on_after(PATIENCE_S):
+    # A file and no pipe: a child that dies before it reads breaks nothing here.
+    with tempfile.TemporaryFile() as told, anyio.move_on_after(PATIENCE_S):
+        told.write(msgspec.msgpack.encode(suspect))
+        told.seek(0)
         done = await anyio.run_process(
             command,
-            input=msgspec.msgpack.encode(suspect),
+            stdin=told,
             check=False,
             stdout=None,
             stderr=None,
@@ -131,7 +133,7 @@ async def _status(suspect: _Suspect) -> int | None:
 
 def _is_own_doing(code: int | None) -> bool:
     """Whether a decoder died of the message; else perhaps of something else."""
-    if code is None or code == NOT_TRIED or code in _PYTHONS_OWN:
+    if code is None or code in _PYTHONS_OWN:
         return False
     return code > 0 or -code in _OWN_DEATHS
 
@@ -163,16 +165,11 @@ def main() -> int:
     )
     try:
         inbound.read(message, kind.spec, suspect.limits, foreign=suspect.foreign)
-    except MemoryError:
-        return NOT_TRIED
-    except BaseException as error:  # noqa: BLE001  even SystemExit: whatever it is, the gateway would not have liked it
+    except BaseException as error:  # noqa: BLE001  SystemExit above all: in the gateway it would have ended that
         print(f"a decoder raised {error!r}", file=sys.stderr)
         return DIED
     return READ
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, MemoryError):
-        sys.exit(NOT_TRIED)
+    sys.exit(main())

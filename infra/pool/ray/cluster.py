@@ -128,7 +128,10 @@ async def in_own_thread(cluster: Cluster) -> AsyncIterator[None]:
 async def _watch(cluster: Cluster) -> None:
     while (loss := cluster.loss()) is None:  # noqa: ASYNC110  a process of Ray's that ends tells nobody
         await anyio.sleep(LOOK_S)
-    raise PoolLost(f"{loss}: this gateway ends, so that whoever keeps it alive starts one with a Ray of its own")
+    line = f"{loss}: this gateway ends, so that whoever keeps it alive starts one that has a Ray"
+    # At once: what runs is ended first, and that takes its time without a Ray.
+    _log.error("%s", line)
+    raise PoolLost(line)
 
 
 def starting_alone() -> bool:
@@ -166,13 +169,12 @@ class EmbeddedRay:
         """Takes seconds."""
         ray = _prepared()
         self._workplace = Workplace()
-        ray.init(
+        _init(
+            ray,
             address="local",
             num_cpus=max(os.cpu_count() or 1, math.ceil(sum(p.actors * p.cpus for p in self._profiles))),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            configure_logging=False,
             _temp_dir=str(self._workplace.path),
         )
         check_room(self._profiles, ray.cluster_resources())
@@ -185,9 +187,10 @@ class EmbeddedRay:
         return sys.platform != "linux"
 
     def loss(self) -> str | None:
-        """Ray runs on two processes of ours."""
+        """Ray runs on two processes of ours. Without either the rest is killed: nobody else would."""
         for name, process in self._watched.items():
             if (status := process.poll()) is not None:
+                _kill_below(self._watched["raylet"])
                 return f"Ray's {name} {_ended(status)}"
         return None
 
@@ -230,7 +233,7 @@ class JoinedRay:
         self._await_raylet(self._raylet, directory)
         if not self._aborted.is_set():
             # Of several raylets on this host, the directory picks ours.
-            ray.init(address=str(self._address), log_to_driver=False, configure_logging=False, _temp_dir=str(directory))
+            _init(ray, address=str(self._address), _temp_dir=str(directory))
 
     def abort(self) -> bool:
         """Wait no longer for the head."""
@@ -267,12 +270,37 @@ class JoinedRay:
                 lines = (directory / "raylet.log").read_text(errors="replace").strip().splitlines()
                 if status == CONFIG_STATUS:
                     raise ConfigError(lines[-1])
-                raise RuntimeError(
-                    f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:])
-                )
+                raise PoolLost(f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:]))
             if time.monotonic() - said > STILL_WAITING_S:
                 said = time.monotonic()
                 _log.warning("still waiting for the Ray head at %s", self._address)
+
+
+def _init(ray: Any, **options: Any) -> None:
+    """`ray.init`. Raises `PoolLost`, for Ray says no more than `Exception` where a process of its own dies."""
+    try:
+        ray.init(log_to_driver=False, configure_logging=False, **options)
+    except Exception as error:
+        raise PoolLost(f"Ray did not start: {' '.join(str(error).split()) or repr(error)}") from error
+
+
+def _kill_below(process: subprocess.Popen[bytes]) -> None:
+    """Kill what a process has started, and what that has; itself it is left to bury them. Linux alone."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything.
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    below = [*children.get(process.pid, ())]
+    for pid in below:
+        below += children.get(pid, ())
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def _ended(status: int) -> str:
