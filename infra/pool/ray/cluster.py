@@ -135,8 +135,14 @@ async def _watch(cluster: Cluster) -> None:
 
 
 def starting_alone() -> bool:
-    """Whether a Ray is starting here that nobody wants any more. Its processes end with this one, however it ends."""
-    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
+    """Whether a Ray is starting here that nobody wants any more. What it has started so far is killed then.
+
+    The rest ends with this process; but not what Ray's own processes start, which would look for them for a minute.
+    """
+    is_starting = any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
+    if is_starting:
+        _kill_below(os.getpid())
+    return is_starting
 
 
 class BorrowedRay:
@@ -190,7 +196,7 @@ class EmbeddedRay:
         """Ray runs on two processes of ours. Without either the rest is killed: nobody else would."""
         for name, process in self._watched.items():
             if (status := process.poll()) is not None:
-                _kill_below(self._watched["raylet"])
+                _kill_below(self._watched["raylet"].pid)
                 return f"Ray's {name} {_ended(status)}"
         return None
 
@@ -284,7 +290,7 @@ def _init(ray: Any, **options: Any) -> None:
         raise PoolLost(f"Ray did not start: {' '.join(str(error).split()) or repr(error)}") from error
 
 
-def _kill_below(process: subprocess.Popen[bytes]) -> None:
+def _kill_below(process: int) -> None:
     """Kill what a process has started, and what that has; itself it is left to bury them. Linux alone."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -294,7 +300,7 @@ def _kill_below(process: subprocess.Popen[bytes]) -> None:
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
-    below = [*children.get(process.pid, ())]
+    below = [*children.get(process, ())]
     for pid in below:
         below += children.get(pid, ())
         try:
