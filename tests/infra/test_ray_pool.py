@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from infra.pool.base import ConfigError, HostSpec, PoolEvent, PoolLost, Profile
 from infra.pool.crew import backoff_s
 from infra.pool.provenance import ROOT
 from infra.pool.ray.address import Address, parse_address
-from infra.pool.ray.cluster import BorrowedRay, check_room, in_own_thread, starting_alone
+from infra.pool.ray.cluster import BorrowedRay, check_room, in_own_thread, kill_below, starting_alone
 from infra.pool.ray.pool import RayPool
 from infra.pool.ray.raylet import check_versions
 from infra.pool.ray.workplace import Workplace
@@ -229,6 +230,24 @@ async def test_a_start_that_cannot_be_hurried_is_left_behind_and_known_to_be() -
     (thread,) = cluster.threads
     thread.join()
     assert not starting_alone()
+
+
+TREE = """
+import subprocess, sys
+inner = "import subprocess; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"
+subprocess.run([sys.executable, '-c', inner])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_process_started_is_killed_and_what_that_started_and_not_itself() -> None:
+    with subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE, text=True) as root:
+        assert root.stdout is not None
+        grandchild = os.pidfd_open(int(root.stdout.readline()))
+        kill_below(root.pid)
+        assert select.select([grandchild], [], [], 60)[0] == [grandchild]
+        os.close(grandchild)
+        assert root.wait(60) == 0, "it saw its child end, and ended by itself"
 
 
 @pytest.mark.anyio

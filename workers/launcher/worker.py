@@ -21,7 +21,7 @@ from contracts.subjects import ARTIFACTS
 from infra.bus.nats import NatsBus, connect
 from infra.pool import provenance
 from infra.pool.base import HostSpec, Pool, Profile
-from infra.pool.ray.cluster import starting_alone
+from infra.pool.ray.cluster import kill_below, starting_alone
 from infra.store.objects import ObjectStore
 from workers.kinds.host import HostConfig
 from workers.kinds.registry import Kind, load
@@ -123,6 +123,7 @@ def leave_behind() -> None:
     Python would wait for the thread, and so for seconds.
     """
     if starting_alone():
+        kill_below(os.getpid())
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -36,6 +36,7 @@ __all__ = [
     "JoinedRay",
     "check_room",
     "in_own_thread",
+    "kill_below",
     "prepare_environment",
     "starting_alone",
 ]
@@ -135,14 +136,11 @@ async def _watch(cluster: Cluster) -> None:
 
 
 def starting_alone() -> bool:
-    """Whether a Ray is starting here that nobody wants any more. What it has started so far is killed then.
+    """Whether a Ray is starting here that nobody wants any more.
 
-    The rest ends with this process; but not what Ray's own processes start, which would look for them for a minute.
+    Its processes end with this one. What those have started, as agents, would look for them for a minute: `kill_below`.
     """
-    is_starting = any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
-    if is_starting:
-        _kill_below(os.getpid())
-    return is_starting
+    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 class BorrowedRay:
@@ -196,7 +194,7 @@ class EmbeddedRay:
         """Ray runs on two processes of ours. Without either the rest is killed: nobody else would."""
         for name, process in self._watched.items():
             if (status := process.poll()) is not None:
-                _kill_below(self._watched["raylet"].pid)
+                kill_below(self._watched["raylet"].pid)
                 return f"Ray's {name} {_ended(status)}"
         return None
 
@@ -290,7 +288,7 @@ def _init(ray: Any, **options: Any) -> None:
         raise PoolLost(f"Ray did not start: {' '.join(str(error).split()) or repr(error)}") from error
 
 
-def _kill_below(process: int) -> None:
+def kill_below(process: int) -> None:
     """Kill what a process has started, and what that has; itself it is left to bury them. Linux alone."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
