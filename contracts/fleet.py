@@ -23,6 +23,7 @@ __all__ = [
     "ControlRefused",
     "FleetEvent",
     "GatewayDraining",
+    "GatewayReconnected",
     "GatewayStarted",
     "GatewayStatus",
     "GatewayStopped",
@@ -80,6 +81,13 @@ class GatewayDraining(FleetEvent, frozen=True, kw_only=True):
 
     reason: str
     active: Count
+
+
+class GatewayReconnected(FleetEvent, frozen=True, kw_only=True):
+    """It could not reach NATS, or was not answered, and now it can."""
+
+    away_ms: Count
+    """From the first call that failed to the first that did not."""
 
 
 class GatewayStopped(FleetEvent, frozen=True, kw_only=True):
@@ -198,6 +206,7 @@ FLEET_EVENTS: tuple[type[FleetEvent], ...] = (
     GatewayStarted,
     GatewayDraining,
     GatewayStopped,
+    GatewayReconnected,
     PoolCreated,
     PoolResized,
     ActorInitialized,

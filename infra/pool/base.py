@@ -23,6 +23,7 @@ __all__ = [
     "Pool",
     "PoolEvent",
     "PoolListener",
+    "PoolLost",
     "Profile",
     "Reservation",
     "Slots",
@@ -31,6 +32,10 @@ __all__ = [
 
 class ConfigError(Exception):
     """The operator's settings keep the pool from starting: one line that says what to do."""
+
+
+class PoolLost(Exception):
+    """What the pool stood on is gone, and this process cannot get another one: one line that says what."""
 
 
 class Profile(Struct, frozen=True, kw_only=True):
@@ -131,7 +136,7 @@ class Pool(Protocol):
     """Places where jobs run, in profiles."""
 
     async def serve(self, listener: PoolListener) -> None:
-        """Start, and keep actors alive until cancelled; then stop everything. Raises `ConfigError`.
+        """Start, and keep actors alive until cancelled; then stop everything. Raises `ConfigError` and `PoolLost`.
 
         Until a profile's first actor is ready it has no free slot, so whoever waits for one simply waits.
         """

@@ -56,6 +56,7 @@ from contracts.fleet import (
     ControlRefused,
     FleetEvent,
     GatewayDraining,
+    GatewayReconnected,
     GatewayStarted,
     GatewayStatus,
     GatewayStopped,
@@ -216,6 +217,7 @@ FLEET: dict[str, FleetEvent] = {
     "gateway.started": GatewayStarted(**GATEWAY, kinds=["deliberation", "plan"], versions=VERSIONS),
     "gateway.draining": GatewayDraining(**GATEWAY, reason="SIGTERM", active=3),
     "gateway.stopped": GatewayStopped(**GATEWAY, uptime_ms=86_400_000),
+    "gateway.reconnected": GatewayReconnected(**GATEWAY, away_ms=12_000),
     "pool.created": PoolCreated(
         **GATEWAY, profile="default", actors=["default-1", "default-2"], cpus=2.0, gpus=0.5, memory=1 << 30, slots=8
     ),

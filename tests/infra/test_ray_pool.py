@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -16,11 +17,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from infra.pool.base import ConfigError, HostSpec, PoolEvent, Profile
+from infra.pool.base import ConfigError, HostSpec, PoolEvent, PoolLost, Profile
 from infra.pool.crew import backoff_s
 from infra.pool.provenance import ROOT
 from infra.pool.ray.address import Address, parse_address
-from infra.pool.ray.cluster import BorrowedRay, check_room, in_own_thread
+from infra.pool.ray.cluster import BorrowedRay, check_room, in_own_thread, kill_below, starting_alone
 from infra.pool.ray.pool import RayPool
 from infra.pool.ray.raylet import check_versions
 from infra.pool.ray.workplace import Workplace
@@ -127,6 +128,7 @@ class Recorder:
     def __init__(self, refusal: Exception | None = None) -> None:
         self.calls: list[str] = []
         self.threads: set[threading.Thread] = set()
+        self.lost: str | None = None
         self._refusal = refusal
         self._aborted = threading.Event()
 
@@ -135,9 +137,13 @@ class Recorder:
         if self._refusal is not None:
             raise self._refusal
 
-    def abort(self) -> None:
+    def abort(self) -> bool:
         self.calls.append("abort")
         self._aborted.set()
+        return True
+
+    def loss(self) -> str | None:
+        return self.lost
 
     def stop(self) -> None:
         self.note("stop")
@@ -191,6 +197,75 @@ async def test_whoever_is_cancelled_while_a_cluster_starts_does_not_wait_for_its
         await anyio.to_thread.run_sync(cluster.waits.wait)
         tasks.cancel_scope.cancel()
     assert cluster.calls == ["start", "abort", "stop"]
+
+
+class Stubborn(Waiter):
+    """A cluster whose start cannot be hurried, and ends with the process alone."""
+
+    def abort(self) -> bool:
+        self.calls.append("abort")
+        return False
+
+    def end(self) -> None:
+        self._aborted.set()
+
+
+@pytest.mark.anyio
+async def test_a_start_that_cannot_be_hurried_is_left_behind_and_known_to_be() -> None:
+    cluster = Stubborn()
+    cluster.waits = threading.Event()
+    assert not starting_alone()
+    async with anyio.create_task_group() as tasks:
+
+        async def have() -> None:
+            async with in_own_thread(cluster):
+                raise AssertionError("it did not start")
+
+        tasks.start_soon(have)
+        await anyio.to_thread.run_sync(cluster.waits.wait)
+        tasks.cancel_scope.cancel()
+    assert cluster.calls == ["start", "abort"]
+    assert starting_alone()
+    cluster.end()
+    (thread,) = cluster.threads
+    thread.join()
+    assert not starting_alone()
+
+
+TREE = """
+import subprocess, sys
+inner = "import subprocess; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"
+subprocess.run([sys.executable, '-c', inner])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_process_started_is_killed_and_what_that_started_and_not_itself() -> None:
+    with subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE, text=True) as root:
+        assert root.stdout is not None
+        grandchild = os.pidfd_open(int(root.stdout.readline()))
+        kill_below(root.pid)
+        assert select.select([grandchild], [], [], 60)[0] == [grandchild]
+        os.close(grandchild)
+        assert root.wait(60) == 0, "it saw its child end, and ended by itself"
+
+
+@pytest.mark.anyio
+async def test_a_cluster_that_is_lost_ends_the_block_with_one_line() -> None:
+    cluster = Recorder()
+
+    async def lose_it() -> None:
+        async with in_own_thread(cluster):
+            cluster.lost = "Ray's raylet was ended by SIGKILL"
+            await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await lose_it()
+    (lost,) = ended.value.exceptions
+    assert isinstance(lost, PoolLost)
+    assert str(lost).startswith("Ray's raylet was ended by SIGKILL: this gateway ends, so that ")
+    assert cluster.calls == ["start", "abort", "stop"]
+    assert not starting_alone(), "its thread has ended"
 
 
 def test_a_workplace_is_short_and_leaves_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +38,7 @@ base_s = 0.2
 cap_s = 0.4
 """
 
-KINDS = '''
+KINDS = """
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,7 +146,7 @@ class Strange:
 
     def reduce(self, group: Task, ends: Sequence[ChildEnd]) -> int:
         return 0
-'''
+"""
 
 Job = tuple[str, str]
 

@@ -31,10 +31,34 @@ class Stack:
         self._gateways: list[asyncio.subprocess.Process] = []
 
     async def gateway(
-        self, name: str = "gw-1", *, ray: str = "none", command: Sequence[str] = WORKER, **settings: str
+        self,
+        name: str = "gw-1",
+        *,
+        ray: str = "none",
+        command: Sequence[str] = WORKER,
+        log: Path | None = None,
+        **settings: str,
     ) -> asyncio.subprocess.Process:
-        """Start a gateway and wait until it serves."""
+        """Start a gateway and wait until it serves. What it says goes to `log`, or where the test's own words go."""
+        process, reader = await self.begin(name, ray=ray, command=command, log=log, **settings)
+        async with asyncio.timeout(READY_S):
+            said = await asyncio.to_thread(os.read, reader, 64)
+        os.close(reader)
+        assert said == b"serving\n", f"the gateway ended with {await process.wait()} before it served"
+        return process
+
+    async def begin(
+        self,
+        name: str = "gw-1",
+        *,
+        ray: str = "none",
+        command: Sequence[str] = WORKER,
+        log: Path | None = None,
+        **settings: str,
+    ) -> tuple[asyncio.subprocess.Process, int]:
+        """Start a gateway; also the descriptor on which it says that it serves."""
         reader, writer = os.pipe()
+        words = None if log is None else log.open("ab")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
@@ -42,15 +66,14 @@ class Stack:
             env=self._environment(name, ray, writer, settings),
             pass_fds=(writer,),
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=words,
             start_new_session=True,
         )
         self._gateways.append(process)
         os.close(writer)
-        async with asyncio.timeout(READY_S):
-            said = await asyncio.to_thread(os.read, reader, 64)
-        os.close(reader)
-        assert said == b"serving\n", f"the gateway ended with {await process.wait()} before it served"
-        return process
+        if words is not None:
+            words.close()
+        return process, reader
 
     async def stop(self) -> None:
         """End every gateway that still runs, and what it started."""

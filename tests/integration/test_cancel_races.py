@@ -156,7 +156,7 @@ class Race:
 @pytest.mark.timeout(300)
 async def test_of_a_thousand_cancels_and_completions_one_wins_each(jetray: Stack) -> None:
     await jetray.gateway(ray="local")
-    race = Race(jetray, random.Random(1))  # noqa: S311
+    race = Race(jetray, random.Random(1))
     names = [f"R{number}" for number in range(RACES)]
     async with _subscriber(jetray.url) as client, asyncio.TaskGroup() as group:
         await client.subscribe("orchestration.race.started", cb=lambda message: race.started(message, group))

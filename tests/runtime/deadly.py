@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 from msgspec import Struct
@@ -21,6 +22,12 @@ class Deadly(Struct):
             os._exit(3)
         if self.text == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.text == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.text == "stopped":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.text == "leaves":
+            sys.exit(0)
         if self.text == "hang":
             time.sleep(3_600)
         if self.text == "raise":

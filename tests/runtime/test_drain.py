@@ -5,9 +5,13 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from contracts import inbound
+from contracts.errors import ErrorInfo
 from contracts.events import Completed, Retrying, Spent, Started
 from tests.runtime.kinds import Puppet
 from tests.runtime.world import APPROVED, World, names, plan, settings
+from workers.kinds.registry import Kind
+from workers.runtime.quarantine import Quarantine, Undecided
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +49,87 @@ async def test_draining_lets_finish_what_can_and_gives_back_the_rest(world: Worl
     assert slow.stopped.keys() == {("does-not", 1)}
     slow.say("does-not", 1)
     assert isinstance(await second.end_of("slow", "does-not"), Completed)
+
+
+class _Hanging(Quarantine):
+    """Never comes to a verdict by itself."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+
+    async def try_out(
+        self, message: inbound.Message, kind: Kind, limits: inbound.Limits, *, foreign: bool
+    ) -> ErrorInfo | None:
+        self.asked.set()
+        await anyio.sleep(1e6)
+        return None
+
+
+async def test_what_is_being_tried_out_is_given_back_at_once(world: World) -> None:
+    puppet = Puppet()
+    first = await world.gateway(puppet.kind)
+    hanging = _Hanging()
+    first.rooms.intake._quarantine = hanging
+    await first.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    # Two lost answers to renewals are two more deliveries: whoever takes the third is careful with it.
+    for attempt in (2, 3):
+        first.bus.disconnect()
+        await anyio.sleep(70)
+        first.rooms.intake._survived.clear()
+        first.bus.reconnect()
+        if attempt == 2:
+            await puppet.begun("a", 2)
+    await hanging.asked.wait()
+    assert len(first.rooms.live) == 1
+    began = anyio.current_time()
+    await first.drain()
+    assert anyio.current_time() - began < 2, "nothing to wait for"
+    second = await world.gateway()
+    puppet.say("a", 1)
+    assert isinstance(await second.end_of("puppet", "a", within_s=5), Completed)
+    spent = [event.spent for event in await second.events("puppet", "a") if isinstance(event, Started)]
+    assert [each.lost for each in spent] == [0, 1, 2]
+
+
+class _Unsure(Quarantine):
+    """Comes to its verdict at the third try."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    async def try_out(
+        self, message: inbound.Message, kind: Kind, limits: inbound.Limits, *, foreign: bool
+    ) -> ErrorInfo | None:
+        self.asked.append(anyio.current_time())
+        if len(self.asked) < 3:
+            raise Undecided("somebody killed it", 10.0 * len(self.asked))
+        return None
+
+
+async def test_what_nobody_could_decide_about_comes_again_and_its_log_is_left_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    jetray.rooms.intake._quarantine = unsure = _Unsure()
+    await jetray.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    for attempt in (2, 3):
+        jetray.bus.disconnect()
+        await anyio.sleep(70)
+        jetray.rooms.intake._survived.clear()
+        jetray.bus.reconnect()
+        if attempt == 2:
+            await puppet.begun("a", 2)
+    puppet.say("a", 1)
+    assert isinstance(await jetray.end_of("puppet", "a"), Completed)
+    first, second, third = unsure.asked
+    assert second - first == pytest.approx(10, abs=1)
+    assert third - second == pytest.approx(20, abs=1)
+    assert names(await jetray.events("puppet", "a")) == ["started", "started", "started", "completed"]
+    assert jetray.dead_letters() == []
+    assert sum("comes again in 10 s: somebody killed it" in record.message for record in caplog.records) == 1
 
 
 async def test_an_idle_gateway_drains_at_once(world: World) -> None:

@@ -23,6 +23,7 @@ from contracts.fleet import (
     PoolCreated,
     Versions,
 )
+from infra.bus.base import Refused
 from infra.bus.memory import MemoryBus
 from infra.pool.base import PoolEvent
 from tests.runtime.samples import cancelled, completed, connected, failed, progress, started
@@ -82,15 +83,41 @@ async def test_saying_something_waits_for_nobody_and_what_is_too_much_is_dropped
     assert [body["active"] for _, body in _said(bus)] == [*range(BACKLOG)]
 
 
-async def test_what_the_bus_does_not_take_is_dropped_and_the_next_is_said() -> None:
+async def test_what_the_bus_refuses_is_dropped_and_the_next_is_said() -> None:
     hooks = Hooks()
     bus = await connected(hooks)
     fleet = _fleet(bus)
-    hooks.lose_requests("publish", "workers.", times=1)
+    refusals = [Refused(400, 10070, "no")]
+
+    async def refuse(op: str, subject: str) -> None:
+        if subject.startswith("workers.") and refusals:
+            raise refusals.pop()
+
+    hooks.on_before = refuse
     async with _serving(fleet):
         fleet.say(GatewayDraining, reason="test", active=1)
         fleet.say(GatewayDraining, reason="test", active=2)
     assert [body["active"] for _, body in _said(bus)] == [2]
+
+
+async def test_what_is_said_during_an_outage_is_heard_after_it_once_and_in_order() -> None:
+    hooks = Hooks()
+    bus = await connected(hooks)
+    fleet = _fleet(bus)
+    hooks.lose_answers("publish", "workers.", times=1)
+    async with _serving(fleet):
+        fleet.say(GatewayDraining, reason="test", active=1)
+        await anyio.sleep(1)
+        bus.disconnect()
+        fleet.say(GatewayDraining, reason="test", active=2)
+        fleet.say(GatewayDraining, reason="test", active=3)
+        await anyio.sleep(60)
+        bus.reconnect()
+        await anyio.sleep(10)
+    said = _said(bus)
+    assert [body["active"] for subject, body in said if "draining" in subject] == [1, 2, 3]
+    [away] = [body["away_ms"] for subject, body in said if subject == "workers.gateway.reconnected.gw-1"]
+    assert 55_000 <= away <= 65_000
 
 
 async def test_last_words_are_said_in_time_or_not_at_all() -> None:

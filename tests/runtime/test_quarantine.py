@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from pathlib import Path
+
 import pytest
+from msgspec.structs import replace
 
 from contracts import inbound
 from contracts.errors import ErrorInfo
@@ -11,9 +16,9 @@ from tests.runtime.deadly import deadly
 from tests.runtime.elsewhere import borrowed
 from tests.runtime.samples import NOW
 from workers.kinds.registry import Kind
-from workers.runtime import quarantine
+from workers.runtime import intake, quarantine
 from workers.runtime.intake import Intake
-from workers.runtime.quarantine import Quarantine
+from workers.runtime.quarantine import Quarantine, Undecided
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -41,19 +46,83 @@ async def test_what_can_be_read_passes_whatever_it_holds(text: str) -> None:
     assert await _tried(text) is None
 
 
-@pytest.mark.parametrize(("text", "status"), [("die", "3"), ("crash", "-11")])
-async def test_a_decoder_that_dies_is_an_answer(text: str, status: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("die", "ended with status 3"),
+        ("crash", "was ended by SIGSEGV"),
+        ("leaves", "ended with status 70"),
+    ],
+)
+async def test_a_decoder_that_dies_is_an_answer(text: str, how: str) -> None:
     error = await _tried(text)
     assert error is not None
     assert (error.reason, error.type, error.retryable) == ("decode", "DecoderDied", False)
-    assert error.message.endswith(f"ended with status {status}")
+    assert error.message.endswith(how)
 
 
-async def test_a_decoder_that_takes_for_ever_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "PATIENCE_S", 1.0)
-    error = await _tried("hang")
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("killed", "was ended by SIGKILL"),
+        ("stopped", "was ended by SIGTERM"),
+        ("hang", "took longer than 2 s"),
+    ],
+)
+async def test_a_death_from_outside_is_none_until_it_happened_too_often(
+    monkeypatch: pytest.MonkeyPatch, text: str, how: str
+) -> None:
+    monkeypatch.setattr(quarantine, "PATIENCE_S", 2.0 if text == "hang" else 30.0)
+    monkeypatch.setattr(quarantine, "TRIES", 3)
+    room = Quarantine(MODULES)
+    delays = []
+    for _ in range(2):
+        with pytest.raises(Undecided, match=how) as undecided:
+            await room.try_out(_message(text), deadly, LIMITS, foreign=False)
+        delays.append(undecided.value.delay_s)
+    assert delays == [quarantine.DELAY_S, 2 * quarantine.DELAY_S]
+    error = await room.try_out(_message(text), deadly, LIMITS, foreign=False)
     assert error is not None
-    assert "took longer than 1 s" in error.message
+    assert error.message.endswith(f"{how}, at try 3")
+    with pytest.raises(Undecided, match=how):
+        # The count begins anew, as for another message.
+        await room.try_out(_message(text), deadly, LIMITS, foreign=False)
+
+
+async def test_a_python_that_cannot_start_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "msgspec.py").write_text("raise OSError(24, 'Too many open files')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Undecided, match="ended with status 1"):
+        await _tried("die")
+
+
+async def test_where_no_process_can_be_started_the_message_waits_and_that_is_no_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quarantine, "TRIES", 2)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    room = Quarantine(MODULES)
+    for _ in range(5):
+        with pytest.raises(
+            Undecided, match=r"no process could be started to decode it in: .*No such file"
+        ) as undecided:
+            await room.try_out(_message("harmless"), deadly, LIMITS, foreign=False)
+        assert undecided.value.delay_s == quarantine.DELAY_S
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "REMEMBERED", 2)
+    room = Quarantine(MODULES)
+
+    async def killed(suspect: object) -> int:
+        return -signal.SIGKILL
+
+    monkeypatch.setattr(quarantine, "_status", killed)
+    for sequence in range(5):
+        message = replace(_message("killed"), sequence=sequence)
+        with pytest.raises(Undecided):
+            await room.try_out(message, deadly, LIMITS, foreign=False)
+    assert [*room._undecided] == [("JOBS", 3), ("JOBS", 4)]
 
 
 async def test_a_kind_made_of_another_modules_function_can_be_tried_too() -> None:
@@ -73,27 +142,58 @@ class _Asked(Quarantine):
         self, message: inbound.Message, kind: Kind, limits: inbound.Limits, *, foreign: bool
     ) -> ErrorInfo | None:
         self.asked.append(message.sequence)
+        if b"harmless" in message.body:
+            return None
         return ErrorInfo(reason="decode", type="DecoderDied", message="it died")
 
 
-@pytest.mark.parametrize(("number", "is_asked"), [(1, False), (2, False), (3, True), (17, True)])
-async def test_from_its_third_delivery_on_a_message_is_suspect(number: int, is_asked: bool) -> None:
-    asked = _Asked()
-    delivery = Delivery(
+def _delivery(number: int, sequence: int = 5, text: str = "deadly") -> Delivery:
+    return Delivery(
         subject="jobs.deadly",
         headers={"Nats-Msg-Id": "claimed"},
-        body=b'{"text":"harmless"}',
+        body=b'{"text":"%s"}' % text.encode(),
         stream="JOBS",
         consumer="deadly",
-        sequence=5,
+        sequence=sequence,
         number=number,
         stored=NOW,
         pending=0,
         token="",
     )
-    received = await Intake(LIMITS, asked).receive(delivery, deadly)
+
+
+@pytest.mark.parametrize(("number", "is_asked"), [(1, False), (2, False), (3, True), (17, True)])
+async def test_from_its_third_delivery_on_a_message_is_suspect(number: int, is_asked: bool) -> None:
+    asked = _Asked()
+    received = await Intake(LIMITS, asked).receive(_delivery(number), deadly)
     assert asked.asked == [5] * is_asked
     assert (received.error is not None) is is_asked
     assert (received.ticket.job_id, received.ticket.subject_id) == (
         ("JOBS-5", "claimed") if is_asked else ("claimed", None)
     )
+
+
+async def test_what_this_process_decoded_and_survived_is_no_suspect_when_it_comes_again() -> None:
+    asked = _Asked()
+    room = Intake(LIMITS, asked)
+    for number in range(1, 6):
+        assert (await room.receive(_delivery(number, text="harmless"), deadly)).error is None
+    assert asked.asked == [], "plain retries cost no process"
+    for number in range(3, 6):
+        await room.receive(_delivery(number, sequence=6, text="harmless"), deadly)
+    assert asked.asked == [6], "one that another process had before is tried out once"
+    await room.receive(_delivery(3, sequence=7), deadly)
+    await room.receive(_delivery(4, sequence=7), deadly)
+    assert asked.asked == [6, 7, 7], "one that was refused was not decoded here"
+
+
+async def test_what_is_survived_is_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SURVIVED", 2)
+    asked = _Asked()
+    room = Intake(LIMITS, asked)
+    for sequence in (1, 2, 3):
+        await room.receive(_delivery(1, sequence=sequence, text="harmless"), deadly)
+    for sequence in (1, 2, 3):
+        await room.receive(_delivery(3, sequence=sequence, text="harmless"), deadly)
+    assert asked.asked == [1, 2, 3], "the first was forgotten, and each that comes in again puts another one out"
+    assert len(room._survived) == 2

@@ -91,16 +91,22 @@ def up(
 def worker(*, config: Config = None) -> int:
     """Run the gateway alone, on the NATS server and the Ray cluster that the settings name.
 
-    SIGTERM: it pulls no more, running jobs get the grace period, the rest is given back; exit status 0.
+    SIGTERM: it pulls no more, running jobs get the grace period, the rest is given back; exit status 0. A second one:
+    it leaves at once, and what it had comes back with the end of its lease; exit status 1.
     """
+    import signal
+
+    # Until the gateway has ears of its own: there is nothing to drain yet.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exits.OK))
     import anyio
 
     from workers.launcher.logs import to_stderr
-    from workers.launcher.worker import serve
+    from workers.launcher.worker import leave_behind, serve
 
     settings = _settings(config)
     to_stderr()
     anyio.run(serve, settings, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+    leave_behind()
     return exits.OK
 
 

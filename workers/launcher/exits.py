@@ -38,7 +38,7 @@ def of(error: BaseException) -> Ending | None:
     from infra.bus.base import BusError
     from infra.bus.embedded import ServerMissing
     from infra.bus.topology import Foreign
-    from infra.pool.base import ConfigError
+    from infra.pool.base import ConfigError, PoolLost
     from workers.kinds.registry import KindError
     from workers.settings_file import masked_text
     from workers.settings_source import BadSettings
@@ -46,7 +46,7 @@ def of(error: BaseException) -> Ending | None:
     configuration = (BadSettings, ConfigError, Foreign, KindError, Misconfigured, ServerMissing)
     leaves = list(_leaves(error))
     # One wrong setting may end several tasks; whatever else ended with it is its consequence.
-    for known, status in ((configuration, CONFIG), ((Failure, BusError), FAILED)):
+    for known, status in ((configuration, CONFIG), ((Failure, BusError, PoolLost), FAILED)):
         found = [leaf for leaf in leaves if isinstance(leaf, known)]
         if found and (status == CONFIG or len(found) == len(leaves)):
             return Ending(status, masked_text(" ".join(str(found[0]).split())))

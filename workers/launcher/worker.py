@@ -9,7 +9,8 @@ import platform
 import random
 import secrets
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import anyio
@@ -20,14 +21,17 @@ from contracts.subjects import ARTIFACTS
 from infra.bus.nats import NatsBus, connect
 from infra.pool import provenance
 from infra.pool.base import HostSpec, Pool, Profile
+from infra.pool.ray.cluster import kill_below, starting_alone
 from infra.store.objects import ObjectStore
 from workers.kinds.host import HostConfig
 from workers.kinds.registry import Kind, load
+from workers.launcher import exits
+from workers.launcher.exits import Failure
 from workers.runtime import terms
 from workers.runtime.gateway import Gateway
 from workers.settings import Settings, check_kinds
 
-__all__ = ["READY_FD", "serve"]
+__all__ = ["READY_FD", "leave_behind", "serve"]
 
 log = logging.getLogger("jetray.gateway")
 
@@ -37,10 +41,22 @@ READY_FD: Final = "JETRAY_READY_FD"
 
 
 async def serve(settings: Settings) -> None:
-    """Run a gateway until SIGTERM or SIGINT; a second one ends it at once.
+    """Run a gateway until SIGTERM or SIGINT; a second one ends it at once, with a `Failure`.
 
-    Raises `BadSettings`, `KindError`, `ConfigError` and `Foreign`, each one line that says what to do.
+    Raises `BadSettings`, `KindError`, `ConfigError` and `Foreign`, each one line that says what to do, and `PoolLost`
+    where only a new process gets a Ray again.
     """
+    with anyio.open_signal_receiver(*SIGNALS) as signals, anyio.CancelScope() as everything:
+        stop = _Stop(everything)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_heed, signals, stop)
+            await _serve(settings, stop)
+            group.cancel_scope.cancel()
+    if stop.again:
+        raise Failure(f"{stop.again}: left at once; what was in hand comes back with the end of its lease")
+
+
+async def _serve(settings: Settings, stop: _Stop) -> None:
     kinds = load(settings.kinds.modules)
     check_kinds(settings, kinds)
     pool = _pool(settings, kinds)
@@ -60,30 +76,58 @@ async def serve(settings: Settings) -> None:
             nonce=secrets.token_hex(8),
             jitter=random.random,
         )
+        stop.gateway = gateway
         async with anyio.create_task_group() as group:
-            group.start_soon(_heed_signals, gateway, pool, list(settings.profiles), group.cancel_scope)
+            group.start_soon(_take_back_signals, pool, next(iter(settings.profiles)))
             await gateway.run(_say_serving)
             group.cancel_scope.cancel()
 
 
-async def _heed_signals(gateway: Gateway, pool: Pool, profiles: list[str], everything: anyio.CancelScope) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(_heed, gateway, everything)
-        await pool.wait_free(profiles[0], exclusive=False)
-        group.cancel_scope.cancel()
-    # Ray's own handler, which prints a stack, was put over ours when Ray started.
-    await _heed(gateway, everything)
+async def _take_back_signals(pool: Pool, profile: str) -> None:
+    """Ray's own handler, which prints a stack, is put over Python's when Ray starts."""
+    await pool.wait_free(profile, exclusive=False)
+    for number in SIGNALS:
+        signal.signal(number, signal.getsignal(number))
+        signal.siginterrupt(number, False)
 
 
-async def _heed(gateway: Gateway, everything: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as signals:
-        async for number in signals:
-            name = signal.Signals(number).name
-            if gateway.draining:
-                log.warning("%s again: leaving at once, what runs comes back with the end of its lease", name)
-                everything.cancel()
-                return
-            gateway.drain(name)
+class _Stop:
+    """What a signal does: a first one drains the gateway, or ends what waits for NATS; a second one ends everything."""
+
+    def __init__(self, everything: anyio.CancelScope) -> None:
+        self.gateway: Gateway | None = None
+        self.again = ""
+        """The second signal, where it came."""
+        self._everything = everything
+
+    def heard(self, name: str) -> None:
+        if self.gateway is None:
+            log.info("%s: leaving, nothing was begun yet", name)
+            self._everything.cancel()
+        elif not self.gateway.draining:
+            self.gateway.drain(name)
+        elif not self.again:
+            self.again = f"{name} while draining"
+            self.gateway.hurry()
+            self._everything.cancel()
+
+
+async def _heed(signals: AsyncIterator[signal.Signals], stop: _Stop) -> None:
+    async for number in signals:
+        stop.heard(signal.Signals(number).name)
+
+
+def leave_behind() -> None:
+    """End the process now if a Ray is still starting in a thread: its processes end with it, and it cannot be hurried.
+
+    Python would wait for the thread, and so for seconds.
+    """
+    if starting_alone():
+        kill_below(os.getpid())
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exits.OK)
 
 
 def _say_serving() -> None:

@@ -15,10 +15,11 @@ from contracts import calls, subjects
 from contracts import headers as h
 from contracts.errors import ErrorInfo
 from contracts.events import RESULT_LIMIT, Moved, Started
-from infra.bus.base import Bus, BusError, Refused, TooLarge
+from infra.bus.base import Bus, Refused, TooLarge
 from infra.pool.base import Execution, Reservation
-from infra.store.base import Store, StoreError
+from infra.store.base import Store
 from workers.core import job as core
+from workers.runtime.patience import patiently
 
 __all__ = ["Attempt", "Throttle", "bounded_result", "call_for"]
 
@@ -92,16 +93,10 @@ class Attempt:
         headers = {h.MSG_ID: f"{call.job}.{call.run}.{call.attempt}.{self._emitted}", h.CONTENT_TYPE: h.JSON}
         if call.traceparent is not None:
             headers[h.TRACEPARENT] = call.traceparent
-        while True:
-            try:
-                await self._bus.publish(subject, frame.body, headers)
-                return
-            except (Refused, TooLarge) as error:
-                log.warning("what %s said on %s is lost: %s", call.job, subject, error)
-                return
-            except BusError as error:
-                log.debug("%s waits: %s", subject, error)
-            await anyio.sleep(PROGRESS_S)
+        try:
+            await patiently(lambda: self._bus.publish(subject, frame.body, headers), what=subject, unless=(Refused,))
+        except (Refused, TooLarge) as error:
+            log.warning("what %s said on %s is lost: %s", call.job, subject, error)
 
     async def _stimulus(self, outcome: calls.Outcome, call: calls.Call) -> core.Stimulus:
         match outcome:
@@ -117,13 +112,8 @@ async def bounded_result(store: Store, result: bytes, name: str) -> Raw:
     """The result as it stands in an event: itself, or where it is over the limit a reference to an artifact."""
     if len(result) <= RESULT_LIMIT:
         return Raw(result)
-    while True:
-        try:
-            artifact = await store.put(name, result)
-            return Raw(msgspec.json.encode(Moved(artifact=artifact.uri, sha256=artifact.sha256)))
-        except (BusError, StoreError) as error:
-            log.warning("%s waits for the store: %s", name, error)
-        await anyio.sleep(1.0)
+    artifact = await patiently(lambda: store.put(name, result), what=name)
+    return Raw(msgspec.json.encode(Moved(artifact=artifact.uri, sha256=artifact.sha256)))
 
 
 class Throttle:

@@ -139,7 +139,7 @@ class Conduct:
     async def _catch_up(self) -> None:
         """Fold the notices that are there already."""
         subject = subjects.child_notice(self._name)
-        last = await patiently(lambda: self._rooms.bus.last(subjects.JOINS, subject))
+        last = await patiently(lambda: self._rooms.bus.last(subjects.JOINS, subject), what=f"reading {subject}")
         if last is None:
             return
         async with aclosing(self._rooms.bus.follow(subjects.JOINS, subject, after=self._folded_to)) as stored:

@@ -20,7 +20,7 @@ from contracts.codec import Undecodable, decode
 from contracts.errors import bounded
 from contracts.events import Asked, Cancelled, event_name, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
-from infra.bus.base import Bus, Delivery
+from infra.bus.base import Bus, Delivery, Puller
 from workers.core.log import LogView
 from workers.runtime.cancel import Canceller, Subject
 from workers.runtime.fleet import Fleet
@@ -79,16 +79,17 @@ class Control:
             puller.grant(AT_ONCE)
             while True:
                 delivery = await puller.receive()
-                group.start_soon(self._one, delivery)
-                puller.grant(1)
+                group.start_soon(self._one, delivery, puller)
 
-    async def _one(self, delivery: Delivery) -> None:
+    async def _one(self, delivery: Delivery, puller: Puller) -> None:
         with anyio.CancelScope() as held:
             lease = self._leases.hold(delivery, held.cancel)
             try:
                 await self._answer(delivery)
             finally:
                 self._leases.release(lease)
+                # Not before: commands that wait, as while EVENTS is full, would pile up here.
+                puller.grant(1)
 
     async def _answer(self, delivery: Delivery) -> None:
         sequence, command = delivery.sequence, delivery.subject
@@ -102,7 +103,7 @@ class Control:
             log.info("%s (CONTROL:%d) done: %s", command, sequence, detail)
             event = self._fleet.event(ControlDone, command=command, sequence=sequence, detail=detail)
         # The command's own sequence as the id: answered twice, it is stored once.
-        await patiently(lambda: self._fleet.publish(event, message_id=str(sequence)))
+        await patiently(lambda: self._fleet.publish(event, message_id=str(sequence)), what=f"the answer to {command}")
         await self._settle.ack(delivery)
         if after is not None:
             after()

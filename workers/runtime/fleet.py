@@ -1,6 +1,6 @@
 """What a gateway says of itself: `workers.*` events, its key in KV `workers`, and the keys of its kinds in KV `kinds`.
 
-For eyes, never for decisions: what cannot be said is dropped, and nothing waits for it.
+For eyes, never for decisions: nothing waits for it. During an outage it is kept, up to a bound, and said after it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from contracts.fleet import (
     ActorRestarted,
     ActorRetired,
     FleetEvent,
+    GatewayReconnected,
     GatewayStatus,
     KindTotals,
     PoolCreated,
     Versions,
 )
-from infra.bus.base import Bus, BusError
+from infra.bus.base import Bus, BusError, Refused, TooLarge
 from infra.pool.base import PoolEvent
 from workers.runtime.inbox import Inbox
+from workers.runtime.patience import patiently
 
 __all__ = ["Fleet"]
 
@@ -153,6 +155,11 @@ class Fleet:
         """This gateway no longer holds a job, however it ended."""
         self._active.pop((kind, job_id), None)
 
+    def completed(self, kind: str) -> int:
+        """Jobs of a kind that completed here."""
+        totals = self._totals.get(kind)
+        return 0 if totals is None else totals.completed
+
     def status(self) -> GatewayStatus:
         """What KV `workers` shows."""
         active: dict[str, int] = {}
@@ -200,9 +207,10 @@ class Fleet:
 
     async def _publish(self, event: FleetEvent) -> None:
         self._said += 1
+        message_id, what = f"{self._nonce}.w{self._said}", str(event.__struct_config__.tag)
         try:
-            await self.publish(event, message_id=f"{self._nonce}.w{self._said}")
-        except BusError as error:
+            await patiently(lambda: self.publish(event, message_id=message_id), what=what, unless=(Refused,))
+        except (Refused, TooLarge) as error:
             log.warning("not said: %s: %s", event, error)
 
     async def publish(self, event: FleetEvent, *, message_id: str) -> None:
@@ -218,11 +226,18 @@ class Fleet:
         await self._bus.publish(subjects.worker(topic, name, self._gateway), encode(event), headers)
 
     async def _renew(self) -> None:
+        away_since: float | None = None
         while True:
+            tried = anyio.current_time()
             try:
                 await self._bus.put(subjects.WORKERS_KV, self._gateway, encode(self.status()))
             except BusError as error:
+                away_since = tried if away_since is None else away_since
                 log.info("KV workers not renewed: %s", error)
+            else:
+                if away_since is not None:
+                    self.say(GatewayReconnected, away_ms=int((anyio.current_time() - away_since) * 1000))
+                    away_since = None
             await anyio.sleep(STATUS_S)
 
 

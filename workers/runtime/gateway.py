@@ -29,6 +29,7 @@ from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.live import Live
+from workers.runtime.pressure import Pressure
 from workers.runtime.pull import Credit, Lane, pull
 from workers.runtime.quarantine import Quarantine
 from workers.runtime.replay import Replayer
@@ -70,6 +71,10 @@ class Gateway:
         self._credits: dict[str, Credit] = {}
         name = settings.gateway.name
         configs = terms.configs(settings)
+        fleet = Fleet(bus, gateway=name, nonce=nonce, versions=versions)
+        pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
+        pressure.changed = self._notify_credits
+        pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(count)
         self._rooms = Rooms(
             settings=settings,
             bus=bus,
@@ -77,13 +82,14 @@ class Gateway:
             store=store,
             kinds=dict(kinds),
             batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
-            journal=Journal(bus, nonce=nonce, source=name),
+            journal=Journal(bus, nonce=nonce, source=name, pressure=pressure),
             intake=Intake(_limits(settings), quarantine or Quarantine(settings.kinds.modules)),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
-            settle=Settle(bus, store),
+            settle=Settle(bus, store, pressure),
             live=Live(),
             delayed=Delayed(settings.retry.delayed),
-            fleet=Fleet(bus, gateway=name, nonce=nonce, versions=versions),
+            fleet=fleet,
+            pressure=pressure,
             jitter=jitter,
         )
 
@@ -96,6 +102,7 @@ class Gateway:
             house.start_soon(rooms.pool.serve, self._pool_event)
             house.start_soon(rooms.leases.serve)
             house.start_soon(rooms.fleet.serve)
+            house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches)
             house.start_soon(self._control().serve)
@@ -121,10 +128,16 @@ class Gateway:
         self._why = self._why or why
         self._drained.set()
 
+    def hurry(self) -> None:
+        """Whatever is stopped from now on gets no grace period any more. To be called before `run` is cancelled."""
+        for worker in self._rooms.live:
+            worker.hurry()
+
     async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
         rooms = self._rooms
         for lane in await self._lanes():
-            pulls.start_soon(pull, rooms.bus, lane, self._credit_of(lane.kind), work, self._handle)
+            credit = self._credit_of(lane.kind)
+            pulls.start_soon(pull, rooms.bus, lane, credit, work, self._handle, rooms.pressure.paused)
         rooms.fleet.state = "serving"
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
@@ -180,8 +193,16 @@ class Gateway:
 
     def _pool_event(self, event: PoolEvent) -> None:
         self._rooms.fleet.pool_event(self._rooms.settings.profiles, event)
+        self._notify_credits()
+
+    def _notify_credits(self) -> None:
         for credit in self._credits.values():
             credit.notify()
+
+    def _actors(self, kind: str) -> int:
+        """How many run a kind; batches need none."""
+        known, settings = self._rooms.kinds[kind], self._rooms.settings
+        return 0 if known.is_batch else settings.profiles[terms.profile(settings, known)].actors
 
     async def _finish(self, work: TaskGroup) -> None:
         live, fleet, grace_s = self._rooms.live, self._rooms.fleet, self._rooms.settings.gateway.grace_s

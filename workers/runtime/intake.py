@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Final
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ __all__ = ["Intake", "Received"]
 
 SUSPECT: Final = 3
 """From this delivery on a message is decoded in a child process first: it may be what killed the gateway."""
+SURVIVED: Final = 20_000
+"""Messages that this process remembers to have decoded, and lives: those are no suspects when they come again."""
 
 
 class Received(Struct, frozen=True, kw_only=True):
@@ -40,9 +43,13 @@ class Intake:
     def __init__(self, limits: inbound.Limits, quarantine: Quarantine) -> None:
         self._limits = limits
         self._quarantine = quarantine
+        self._survived: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     async def receive(self, delivery: Delivery, kind: Kind) -> Received:
-        """What `delivery` asks of `kind`. Never raises for what a message holds."""
+        """What `delivery` asks of `kind`. Never raises for what a message holds.
+
+        Raises `Undecided` where a suspect could not be tried out just now.
+        """
         message = inbound.Message(
             subject=delivery.subject,
             headers=delivery.headers,
@@ -52,11 +59,16 @@ class Intake:
         )
         # A replayed or moved message of a route comes from JOBS, and is a foreign domain event all the same.
         foreign = delivery.stream != JOBS or not delivery.headers.get(h.ORIGIN_SUBJECT, "jobs.").startswith("jobs.")
-        if delivery.number >= SUSPECT:
+        key = (delivery.stream, delivery.sequence)
+        if delivery.number >= SUSPECT and key not in self._survived:
             error = await self._quarantine.try_out(message, kind, self._limits, foreign=foreign)
             if error is not None:
                 return _received(delivery, kind, inbound.refuse(message, error))
-        return _received(delivery, kind, inbound.read(message, kind.spec, self._limits, foreign=foreign))
+        read = inbound.read(message, kind.spec, self._limits, foreign=foreign)
+        self._survived[key] = None
+        if len(self._survived) > SURVIVED:
+            self._survived.popitem(last=False)
+        return _received(delivery, kind, read)
 
 
 def _received(delivery: Delivery, kind: Kind, read: inbound.Accepted | inbound.Refused) -> Received:

@@ -7,26 +7,18 @@ write in flight) the leader is asked, and the very same bytes are sent again.
 
 from __future__ import annotations
 
-import logging
-from typing import Final
-
-import anyio
 from msgspec import Struct
 
 from contracts import events, subjects
 from contracts import headers as h
 from contracts.cloudevents import binary_headers
 from contracts.events import Event, LogEvent, Requeued, Started
-from infra.bus.base import Bus, BusError, NoAnswer, Stored, StreamFull, TooLarge, WrongSequence
+from infra.bus.base import Bus, NoAnswer, Stored, WrongSequence
 from workers.core.log import EMPTY, LogView
 from workers.runtime.patience import patiently
+from workers.runtime.pressure import Pressure
 
 __all__ = ["Journal", "Written"]
-
-log = logging.getLogger("jetray.journal")
-
-FIRST_WAIT_S: Final = 0.02
-LAST_WAIT_S: Final = 1.0
 
 
 class Written(Struct, frozen=True):
@@ -44,10 +36,11 @@ class Journal:
     memory.
     """
 
-    def __init__(self, bus: Bus, *, nonce: str, source: str) -> None:
+    def __init__(self, bus: Bus, *, nonce: str, source: str, pressure: Pressure | None = None) -> None:
         self._bus = bus
         self._nonce = nonce
         self._gateway = source
+        self._pressure = pressure
         self._written = 0
 
     async def append(self, event: LogEvent, *, after: int, traceparent: str | None = None) -> Written | LogView:
@@ -60,23 +53,21 @@ class Journal:
         body = events.encode(event)
         headers = self._headers(event, name, after, traceparent)
         event_id = headers[h.CE_ID]
-        wait = FIRST_WAIT_S
-        while True:
+
+        async def once() -> Written | LogView:
             try:
                 return Written((await self._bus.publish(subject, body, headers)).sequence, event_id)
-            except (WrongSequence, NoAnswer) as error:
+            except (WrongSequence, NoAnswer):
                 answer = await self._who_won(event, event_id, after)
-                if answer is not None:
-                    return answer
-                log.debug("append of %s after %d again: %s", subject, after, error)
-            except TooLarge:
-                raise
-            except StreamFull as error:
-                log.error("EVENTS is full, nothing is acknowledged until it has room: %s", error)
-            except BusError as error:
-                log.debug("append of %s waits: %s", subject, error)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, LAST_WAIT_S)
+                if answer is None:
+                    raise
+                return answer
+
+        if self._pressure is None:
+            return await patiently(once, what=subject)
+        done = await patiently(once, what=subject, when_full=self._pressure.events_full)
+        self._pressure.wrote("events_full")
+        return done
 
     async def read(self, kind: str, job_id: str) -> LogView:
         """The log's last event, and its last `started` or `requeued`, from the leader. Waits for the bus."""
@@ -96,11 +87,14 @@ class Journal:
 
     async def exists(self, stream: str, sequence: int) -> bool:
         """Whether a message is still in its stream."""
-        return await patiently(lambda: self._bus.get(stream, sequence)) is not None
+        return (
+            await patiently(lambda: self._bus.get(stream, sequence), what=f"a look at {stream}:{sequence}") is not None
+        )
 
     async def at(self, sequence: int) -> Event | None:
         """One event by its sequence; None where it is no longer kept."""
-        found = await patiently(lambda: self._bus.get(subjects.EVENTS, sequence))
+        what = f"reading {subjects.EVENTS}:{sequence}"
+        found = await patiently(lambda: self._bus.get(subjects.EVENTS, sequence), what=what)
         return None if found is None else events.decode(found.body)
 
     async def newest(self) -> int:
@@ -141,7 +135,7 @@ class Journal:
         return None
 
     async def _last(self, subject: str) -> Stored | None:
-        return await patiently(lambda: self._bus.last(subjects.EVENTS, subject))
+        return await patiently(lambda: self._bus.last(subjects.EVENTS, subject), what=f"reading {subject}")
 
     def _headers(self, event: LogEvent, name: str, after: int, traceparent: str | None) -> dict[str, str]:
         self._written += 1

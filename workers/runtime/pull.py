@@ -56,6 +56,11 @@ class Credit:
         self._held -= 1
         self.notify()
 
+    def lend(self, count: int) -> None:
+        """So many deliveries in hand need no room for now, as they wait for something else; or less, below 0."""
+        self._held -= count
+        self.notify()
+
     def notify(self) -> None:
         """Capacity or what is held has changed."""
         self._changed.set()
@@ -67,9 +72,17 @@ class Credit:
 
 
 async def pull(
-    bus: Bus, lane: Lane, credit: Credit, work: TaskGroup, handle: Callable[[Kind, Delivery], Awaitable[None]]
+    bus: Bus,
+    lane: Lane,
+    credit: Credit,
+    work: TaskGroup,
+    handle: Callable[[Kind, Delivery], Awaitable[None]],
+    paused: Callable[[str], bool] = lambda kind: False,
 ) -> None:
-    """Take deliveries and hand each to a task of `work`, until cancelled; then give back what comes late."""
+    """Take deliveries and hand each to a task of `work`, until cancelled; then give back what comes late.
+
+    While a kind is `paused` nothing is asked for; whoever changes that notifies the credit.
+    """
 
     async def one(delivery: Delivery) -> None:
         try:
@@ -78,7 +91,7 @@ async def pull(
             credit.give()
 
     async with bus.pull(lane.stream, lane.consumer) as puller, anyio.create_task_group() as group:
-        group.start_soon(_grant, puller, credit)
+        group.start_soon(_grant, puller, credit, lambda: paused(lane.kind.name))
         try:
             while True:
                 delivery = await puller.receive()
@@ -90,11 +103,17 @@ async def pull(
                 await _give_back(bus, puller)
 
 
-async def _grant(puller: Puller, credit: Credit) -> None:
+async def _grant(puller: Puller, credit: Credit, paused: Callable[[], bool]) -> None:
+    revoked = False
     while True:
-        missing = credit.free - puller.credit
-        if missing > 0:
-            puller.grant(missing)
+        if not paused():
+            revoked = False
+            missing = credit.free - puller.credit
+            if missing > 0:
+                puller.grant(missing)
+        elif not revoked:
+            revoked = True
+            puller.revoke()
         await credit.change()
 
 

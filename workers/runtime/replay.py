@@ -51,7 +51,7 @@ class Replayer:
 
     async def replay(self, sequence: int) -> str:
         """Open the next run of the job that dead letter `sequence` tells of. What was done, in words; or `Refusal`."""
-        letter = await patiently(lambda: self._bus.get(DLQ, sequence))
+        letter = await patiently(lambda: self._bus.get(DLQ, sequence), what=f"reading {DLQ}:{sequence}")
         if letter is None:
             raise Refusal(f"DLQ holds no message {sequence}")
         kind, job_id = letter.headers[headers.KIND], letter.headers[headers.JOB_ID]
@@ -148,8 +148,8 @@ class Replayer:
         uri = letter.headers.get(headers.HEADERS_ARTIFACT)
         if uri is None:
             return dlq.original_headers(letter.headers)
-        return msgspec.json.decode(await patiently(lambda: self._store.get(uri)), type=dict[str, str])
+        return msgspec.json.decode(await patiently(lambda: self._store.get(uri), what=uri), type=dict[str, str])
 
     async def _body(self, letter: Stored) -> bytes:
         uri = letter.headers.get(headers.BODY_ARTIFACT)
-        return letter.body if uri is None else await patiently(lambda: self._store.get(uri))
+        return letter.body if uri is None else await patiently(lambda: self._store.get(uri), what=uri)

@@ -15,6 +15,7 @@ from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.live import Live
+from workers.runtime.pressure import Pressure
 from workers.runtime.settle import Settle
 from workers.settings import Settings
 
@@ -39,5 +40,6 @@ class Rooms:
     live: Live
     delayed: Delayed
     fleet: Fleet
+    pressure: Pressure
     jitter: Callable[[], float] = field(repr=False)
     """Uniform in [0, 1)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -19,7 +20,8 @@ from contracts.events import Cancelled, Completed, Event, Failed, Outcome
 from infra.bus.base import Bus, Delivery, Disconnected, PubAck, TooLarge
 from infra.store.base import Store
 from workers.core.log import Ticket
-from workers.runtime.patience import patiently
+from workers.runtime.patience import WhenFull, patiently
+from workers.runtime.pressure import Pressure
 
 __all__ = ["Settle"]
 
@@ -31,9 +33,10 @@ _OUTCOMES: Final[Mapping[type, Outcome]] = {Completed: "completed", Failed: "fai
 class Settle:
     """Pays what ends owe and settles deliveries."""
 
-    def __init__(self, bus: Bus, store: Store) -> None:
+    def __init__(self, bus: Bus, store: Store, pressure: Pressure | None = None) -> None:
         self._bus = bus
         self._store = store
+        self._pressure = pressure
 
     async def bury(self, delivery: Delivery, ticket: Ticket, reason: Reason, *, run: int, attempts: int) -> int:
         """Write the message to `DLQ`; its sequence there. Written twice within the dedupe window, it is stored once."""
@@ -49,11 +52,16 @@ class Settle:
             original=delivery.headers,
         )
         subject = subjects.dead_letter(ticket.kind, ticket.job_id)
+        pressure = self._pressure
+        when_full = None if pressure is None else partial(pressure.dlq_full, ticket.kind)
         try:
-            return (await self._publish(subject, delivery.body, headers)).sequence
+            stored = await self._publish(subject, delivery.body, headers, when_full)
         except TooLarge:
             body, headers = await self._by_reference(delivery, headers)
-        return (await self._publish(subject, body, headers)).sequence
+            stored = await self._publish(subject, body, headers, when_full)
+        if pressure is not None:
+            pressure.wrote("dlq_full", ticket.kind)
+        return stored.sequence
 
     async def pay(self, ticket: Ticket, end: Event, sequence: int) -> None:
         """Post the notice that an end owes to each batch that waits for it: the log's, and the message's."""
@@ -108,10 +116,10 @@ class Settle:
     async def _by_reference(self, delivery: Delivery, headers: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
         """What would not fit goes to the store: the body, and with it the original headers."""
         name = f"dlq/{delivery.stream}-{delivery.sequence}"
-        artifact = await patiently(lambda: self._store.put(name, delivery.body))
+        artifact = await patiently(lambda: self._store.put(name, delivery.body), what=name)
         kept = {key: value for key, value in headers.items() if not key.startswith(h.ORIGINAL_PREFIX)}
         originals = msgspec.json.encode(dict(delivery.headers))
-        kept_headers = await patiently(lambda: self._store.put(f"{name}.headers.json", originals))
+        kept_headers = await patiently(lambda: self._store.put(f"{name}.headers.json", originals), what=name)
         return b"", {
             **kept,
             h.BODY_ARTIFACT: artifact.uri,
@@ -119,5 +127,7 @@ class Settle:
             h.HEADERS_ARTIFACT: kept_headers.uri,
         }
 
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> PubAck:
-        return await patiently(lambda: self._bus.publish(subject, body, headers))
+    async def _publish(
+        self, subject: str, body: bytes, headers: dict[str, str], when_full: WhenFull | None = None
+    ) -> PubAck:
+        return await patiently(lambda: self._bus.publish(subject, body, headers), what=subject, when_full=when_full)

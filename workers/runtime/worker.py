@@ -28,6 +28,7 @@ from workers.runtime.inbox import Inbox
 from workers.runtime.intake import Received
 from workers.runtime.journal import Written
 from workers.runtime.lease import Lease
+from workers.runtime.quarantine import Undecided
 from workers.runtime.reissue import reissue
 from workers.runtime.rooms import Rooms
 
@@ -35,6 +36,7 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("jetray.worker")
 
+LAST_NAK_S = 1.0
 LOOK_AGAIN_S = 0.05
 """Before the log is read again, where another delivery here is just opening the attempt."""
 
@@ -47,6 +49,7 @@ class Worker:
         self._kind = kind
         self._delivery = delivery
         self._inbox: Inbox[core.Stimulus] = Inbox()
+        self._reading = anyio.CancelScope()
         self._queueing = anyio.CancelScope()
         self._attempt = anyio.CancelScope()
         self._attempt_over = anyio.Event()
@@ -54,6 +57,7 @@ class Worker:
         self._reservation: Reservation | None = None
         self._told: LogView | None = None
         self._ran: core.Run | None = None
+        self._drained = False
         self._lease: Lease
         self._received: Received
         self.job: Job | None = None
@@ -65,22 +69,36 @@ class Worker:
         """To the end of what this gateway may do with the delivery."""
         with anyio.CancelScope() as held:
             self._lease = self._rooms.leases.hold(self._delivery, lambda: self._lost(held))
+            # Under no id as yet: so a gateway that drains knows of it.
+            self._rooms.live.enter(self, self._kind.name, "")
             try:
-                self._received = await self._rooms.intake.receive(self._delivery, self._kind)
-                await self._work()
+                received = await self._read_in()
+                if received is not None:
+                    self._received = received
+                    await self._work()
+            except anyio.get_cancelled_exc_class():
+                await self._give_back()
+                raise
             finally:
+                self._rooms.live.leave(self)
                 self._rooms.leases.release(self._lease)
                 if self._reservation is not None:
                     self._reservation.release()
 
     def unqueue(self) -> None:
-        """The gateway stops: what still waits for a slot is given back at once."""
+        """The gateway stops: what is still being read, or waits for a slot, is given back at once."""
+        self._reading.cancel()
         self._queueing.cancel()
 
     def drain(self) -> None:
         """The grace period is over: give the delivery back. A worker that is about to end anyway goes on to its end."""
-        self._grace_s = 0.0
+        self._drained = True
+        self.hurry()
         self._interrupt(core.Drained())
+
+    def hurry(self) -> None:
+        """Whatever stops the attempt from now on, it gets no grace period any more."""
+        self._grace_s = 0.0
 
     def tell(self, log_view: LogView) -> None:
         """The log was ended by another's hand: perhaps before this worker knows that its own `started` is durable."""
@@ -115,7 +133,24 @@ class Worker:
         finally:
             if self._rooms.live.runner(ticket.kind, ticket.job_id) is self:
                 self._rooms.fleet.forget(ticket.kind, ticket.job_id)
-            self._rooms.live.leave(self)
+
+    async def _read_in(self) -> Received | None:
+        """What the delivery asks for; None where that cannot be told now, or the gateway drains first."""
+        delay_s = 0.0
+        with self._reading:
+            try:
+                return await self._rooms.intake.receive(self._delivery, self._kind)
+            except Undecided as error:
+                delay_s = error.delay_s
+                log.warning("%s comes again in %.0f s: %s", self, delay_s, error)
+        await self._rooms.settle.nak(self._delivery, delay_s)
+        return None
+
+    async def _give_back(self) -> None:
+        """What a drain could not bring to its end in time, as while EVENTS is full, comes back at once all the same."""
+        if self._drained and not self._lease.lost:
+            with anyio.move_on_after(LAST_NAK_S, shield=True):
+                await self._rooms.settle.nak(self._delivery, 0.0)
 
     async def _reserve(self) -> bool:
         """Take a slot, for what needs one; False where the gateway drains first."""

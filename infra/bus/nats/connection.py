@@ -16,7 +16,17 @@ from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 from nats.js import JetStreamContext
 
-from infra.bus.base import ConsumerState, Delivery, Disconnected, NoAnswer, NoSuchSubject, PubAck, Puller, Refused, Stored
+from infra.bus.base import (
+    ConsumerState,
+    Delivery,
+    Disconnected,
+    NoAnswer,
+    NoSuchSubject,
+    PubAck,
+    Puller,
+    Refused,
+    Stored,
+)
 from infra.bus.nats import answers
 from infra.bus.nats.follower import follow
 from infra.bus.nats.manage import Manager

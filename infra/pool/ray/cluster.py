@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,11 +25,21 @@ from typing import Any, Final, Protocol
 import anyio
 
 from infra.pool import provenance
-from infra.pool.base import ConfigError, Profile
+from infra.pool.base import ConfigError, PoolLost, Profile
 from infra.pool.ray.address import Address
 from infra.pool.ray.workplace import Workplace
 
-__all__ = ["BorrowedRay", "Cluster", "EmbeddedRay", "JoinedRay", "check_room", "in_own_thread", "prepare_environment"]
+__all__ = [
+    "BorrowedRay",
+    "Cluster",
+    "EmbeddedRay",
+    "JoinedRay",
+    "check_room",
+    "in_own_thread",
+    "kill_below",
+    "prepare_environment",
+    "starting_alone",
+]
 
 _log = logging.getLogger("jetray.pool")
 
@@ -38,6 +49,9 @@ CONFIG_STATUS: Final = 78
 """The raylet child's exit status for a setting that is wrong, as the launcher's own."""
 RAYLET_STOP_S: Final = 10.0
 STILL_WAITING_S: Final = 10.0
+LOOK_S: Final = 0.5
+"""Between two looks at whether Ray is still there."""
+_THREAD: Final = "ray-of-jetray"
 
 _ENVIRONMENT: Final[Mapping[str, str]] = {
     # Under `uv run` Ray would start every worker through uv again.
@@ -63,8 +77,12 @@ class Cluster(Protocol):
         """Connect this process. Raises `ConfigError`."""
         ...
 
-    def abort(self) -> None:
-        """From another thread: `start` need not go on waiting."""
+    def abort(self) -> bool:
+        """From another thread: `start` need not go on waiting. False where it does, and ends with the process alone."""
+        ...
+
+    def loss(self) -> str | None:
+        """How this process lost its Ray for good, in words; None while it has it. From another thread, and quick."""
         ...
 
     def stop(self) -> None:
@@ -89,16 +107,40 @@ def check_room(profiles: Iterable[Profile], resources: Mapping[str, float]) -> N
 
 @asynccontextmanager
 async def in_own_thread(cluster: Cluster) -> AsyncIterator[None]:
-    """Have the cluster for the length of the block."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
+    """Have the cluster for the length of the block. Raises `PoolLost` into it."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD)
+    start = thread.submit(cluster.start)
     try:
-        await asyncio.wrap_future(thread.submit(cluster.start))
-        yield
+        await asyncio.wrap_future(start)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(_watch, cluster)
+            yield
+            beside.cancel_scope.cancel()
     finally:
-        cluster.abort()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wrap_future(thread.submit(cluster.stop))
-        thread.shutdown(wait=False)
+        if cluster.abort() or start.done():
+            with anyio.CancelScope(shield=True):
+                await asyncio.wrap_future(thread.submit(cluster.stop))
+            # It has nothing left to do.
+            thread.shutdown()
+        else:
+            thread.shutdown(wait=False)
+
+
+async def _watch(cluster: Cluster) -> None:
+    while (loss := cluster.loss()) is None:  # noqa: ASYNC110  a process of Ray's that ends tells nobody
+        await anyio.sleep(LOOK_S)
+    line = f"{loss}: this gateway ends, so that whoever keeps it alive starts one that has a Ray"
+    # At once: what runs is ended first, and that takes its time without a Ray.
+    _log.error("%s", line)
+    raise PoolLost(line)
+
+
+def starting_alone() -> bool:
+    """Whether a Ray is starting here that nobody wants any more.
+
+    Its processes end with this one. What those have started, as agents, would look for them for a minute: `kill_below`.
+    """
+    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 class BorrowedRay:
@@ -107,8 +149,13 @@ class BorrowedRay:
     def start(self) -> None:
         """Nothing to do."""
 
-    def abort(self) -> None:
+    def abort(self) -> bool:
         """Nothing to do."""
+        return True
+
+    def loss(self) -> str | None:
+        """It is not ours to watch."""
+        return None
 
     def stop(self) -> None:
         """Nothing to do."""
@@ -120,24 +167,36 @@ class EmbeddedRay:
     def __init__(self, profiles: Iterable[Profile]) -> None:
         self._profiles = list(profiles)
         self._workplace: Workplace | None = None
+        self._watched: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Takes seconds."""
         ray = _prepared()
         self._workplace = Workplace()
-        ray.init(
+        _init(
+            ray,
             address="local",
             num_cpus=max(os.cpu_count() or 1, math.ceil(sum(p.actors * p.cpus for p in self._profiles))),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            configure_logging=False,
             _temp_dir=str(self._workplace.path),
         )
         check_room(self._profiles, ray.cluster_resources())
+        # A driver goes on without its raylet for ever, and without its head for a minute.
+        processes = ray._private.worker._global_node.all_processes
+        self._watched = {name: processes[name][0].process for name in ("gcs_server", "raylet")}
 
-    def abort(self) -> None:
-        """It takes seconds, but it comes to an end."""
+    def abort(self) -> bool:
+        """It takes seconds, but Linux ends its processes with the thread that starts them."""
+        return sys.platform != "linux"
+
+    def loss(self) -> str | None:
+        """Ray runs on two processes of ours. Without either the rest is killed: nobody else would."""
+        for name, process in self._watched.items():
+            if (status := process.poll()) is not None:
+                kill_below(self._watched["raylet"].pid)
+                return f"Ray's {name} {_ended(status)}"
+        return None
 
     def stop(self) -> None:
         """About a quarter of a second."""
@@ -178,11 +237,19 @@ class JoinedRay:
         self._await_raylet(self._raylet, directory)
         if not self._aborted.is_set():
             # Of several raylets on this host, the directory picks ours.
-            ray.init(address=str(self._address), log_to_driver=False, configure_logging=False, _temp_dir=str(directory))
+            _init(ray, address=str(self._address), _temp_dir=str(directory))
 
-    def abort(self) -> None:
+    def abort(self) -> bool:
         """Wait no longer for the head."""
         self._aborted.set()
+        return True
+
+    def loss(self) -> str | None:
+        """The raylet ends when its head is gone for too long."""
+        status = None if self._raylet is None else self._raylet.poll()
+        if status is None:
+            return None
+        return f"the raylet that joined the Ray cluster at {self._address} {_ended(status)}"
 
     def stop(self) -> None:
         """Leave the cluster, and take our raylet along."""
@@ -207,12 +274,41 @@ class JoinedRay:
                 lines = (directory / "raylet.log").read_text(errors="replace").strip().splitlines()
                 if status == CONFIG_STATUS:
                     raise ConfigError(lines[-1])
-                raise RuntimeError(
-                    f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:])
-                )
+                raise PoolLost(f"the raylet for {self._address} ended with status {status}: " + " / ".join(lines[-5:]))
             if time.monotonic() - said > STILL_WAITING_S:
                 said = time.monotonic()
                 _log.warning("still waiting for the Ray head at %s", self._address)
+
+
+def _init(ray: Any, **options: Any) -> None:
+    """`ray.init`. Raises `PoolLost`, for Ray says no more than `Exception` where a process of its own dies."""
+    try:
+        ray.init(log_to_driver=False, configure_logging=False, **options)
+    except Exception as error:
+        raise PoolLost(f"Ray did not start: {' '.join(str(error).split()) or repr(error)}") from error
+
+
+def kill_below(process: int) -> None:
+    """Kill what a process has started, and what that has; itself it is left to bury them. Linux alone."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything.
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    below = [*children.get(process, ())]
+    for pid in below:
+        below += children.get(pid, ())
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _ended(status: int) -> str:
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def _prepared() -> Any:

@@ -256,7 +256,7 @@ async def race(buses: Sequence[Bus], names: Iterable[str], *, at_once: int = 4, 
 
 async def _race(buses: Sequence[Bus], log: _Log) -> None:
     # Seeded by its name: who may end it, and when, is the same each time. Who comes first is not.
-    rng = random.Random(log.job_id)  # noqa: S311
+    rng = random.Random(log.job_id)
     async with anyio.create_task_group() as group:
         for index, role in enumerate(ROLES):
             begins = rng.randint(1, LONGEST) if role in _END else 0
@@ -331,4 +331,3 @@ def _untrue(claim: Claim, places: dict[int, int], found: Sequence[Event]) -> Ite
         yield f"{claim.nonce} lost after {claim.after}, and was shown {view.sequence}"
     elif view.opening is not None and view.opening not in found:
         yield f"{claim.nonce} was shown an opening that is not in the log"
-

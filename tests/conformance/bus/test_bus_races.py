@@ -15,13 +15,13 @@ from tests.cluster import Cluster
 from tests.conformance.bus.races import KIND, Figures, race
 from tests.conformance.bus.world import World, topology
 from workers.runtime import topology as wanted
-from workers.runtime.journal import Journal
 from workers.settings import Gateway, Settings, Streams
 
 pytestmark = pytest.mark.anyio
 
 CONNECTIONS = 4
 RACES = 300
+
 
 def events_stream(replicas: int) -> Topology:
     """Stream EVENTS alone."""
