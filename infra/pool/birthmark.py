@@ -27,8 +27,10 @@ __all__ = ["VARIABLE", "Birthmark", "born_between", "end", "fresh", "is_alive", 
 VARIABLE: Final = "JETRAY_BIRTHMARK"
 LOOK_AGAIN_S: Final = 0.005
 LOOK_AGAIN_CAP_S: Final = 0.5
+CHASES: Final = 100
+"""How often one look goes on to those born since: on a busy machine some are born all the time."""
 EMPTY_LOOKS: Final = 2
-"""What forks while it is looked for may slip through one look; it is over after so many that found nothing."""
+"""What forks while it is looked for may slip through a look; it is over after so many in a row that met nothing."""
 
 _RLIMIT_LOCKS: Final = 10
 _JOB_BITS: Final = 22
@@ -101,16 +103,15 @@ def end(mark: Birthmark, job: int | None = None, *, spare: int = 0, within_s: fl
     pause = LOOK_AGAIN_S
     empty = 0
     while empty < EMPTY_LOOKS:
-        found = [pid for pid in mark.carriers(job) if pid != spare]
-        for pid in found:
-            _kill(mark, pid, job)
-        killed.update(found)
+        found = {pid for pid in _met() if pid != spare and _killed(mark, pid, job)}
         if found and time.monotonic() > ends:
-            return len(killed), len(found)
-        empty = 0 if found else empty + 1
+            return len(killed | found), len(found)
         if found:
+            # What is dying already is waited for, and what is new hunted on.
+            pause = min(LOOK_AGAIN_CAP_S, pause * 2) if found <= killed else LOOK_AGAIN_S
             time.sleep(pause)
-            pause = min(LOOK_AGAIN_CAP_S, pause * 2)
+        empty = 0 if found else empty + 1
+        killed |= found
     _reap(killed)
     return len(killed), 0
 
@@ -150,18 +151,36 @@ def is_alive(pid: int) -> bool:
     return state not in ([], [b"Z"], [b"X"])
 
 
-def _kill(mark: Birthmark, pid: int, job: int | None) -> None:
-    """Through a handle, so that no other process is met which got the number meanwhile."""
+def _met() -> Iterator[int]:
+    """Each process in turn, and then those that were born while the others were looked at, the newest first.
+
+    What is another process each time it is looked for, because it forks and ends at once, can only be met so.
+    """
+    newest = last_pid()
+    yield from [*_pids()]
+    for _ in range(CHASES):
+        now = last_pid()
+        if newest is None or now is None or now == newest:
+            return
+        yield from range(now, newest, -1) if now > newest else born_between(newest, now)
+        newest = now
+
+
+def _killed(mark: Birthmark, pid: int, job: int | None) -> bool:
+    """Kill the process if it carries the mark; whether it did. Through a handle: its number may go to another one."""
+    if not mark.carried_by(pid, job):
+        return False
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return True
     try:
         if mark.carried_by(pid, job):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:
         os.close(handle)
+    return True
 
 
 def _reap(pids: Collection[int]) -> None:

@@ -18,6 +18,7 @@ from contracts.calls import Call, Frame, Outcome
 from infra.pool import birthmark, guardian
 from infra.pool.base import Host
 from infra.pool.birthmark import Birthmark
+from infra.pool.exits import contained
 from infra.pool.hosting import execute
 
 __all__ = ["Prepares", "Tenancy"]
@@ -49,6 +50,10 @@ class Tenancy:
 
     async def execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
         """Run the call to its outcome. Of an exclusive one, all that it started has ended by then."""
+        with contained():
+            return await self._execute(host, call, send)
+
+    async def _execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
         if not (call.exclusive and self._marked):
             return await execute(host, call, send)
         if isinstance(host, Prepares):

@@ -121,9 +121,13 @@ def test_the_spared_process_is_spared() -> None:
         assert mark.carriers() == [spared]
 
 
+def refused(handle: int, number: int) -> None:
+    raise PermissionError
+
+
 def test_what_does_not_die_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     mark = birthmark.fresh()
-    monkeypatch.setattr(birthmark, "_kill", lambda mark, pid, job: None)
+    monkeypatch.setattr(signal, "pidfd_send_signal", refused)
     with born_with(mark):
         assert birthmark.end(mark, within_s=0) == (1, 1)
 
