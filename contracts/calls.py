@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt at one job."""
 
     kind: str
@@ -36,7 +36,7 @@ class Call(Struct, frozen=True, kw_only=True):
     input: bytes
     """The decoded input, encoded again as JSON."""
     deadline: float
-    """Seconds since the epoch, by the server's clock."""
+    """Seconds since the epoch, by the server's clock: the attempt's or the job's, whichever is nearer."""
     timeout_s: float
     """What was left of it when the call was made."""
     exclusive: bool
@@ -45,6 +45,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Takes a context, and so may send frames."""
     correlation_id: str = ""
     traceparent: str | None = None
+    attempt_deadline: bool = False
+    """The deadline is the attempt's own, so another attempt may follow; past the job's none can."""
 
     @property
     def job(self) -> str:

@@ -37,6 +37,8 @@ class Hello(Struct, frozen=True, tag="hello"):
     """The gateway's `sys.path`."""
     python_path: str | None
     """`PYTHONPATH` as user code is to find it."""
+    mark: int
+    """The number of the birthmark of all that it starts."""
 
 
 class Begin(Struct, frozen=True, tag="begin"):
