@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from contracts import codec
 from contracts.errors import ErrorInfo
 from contracts.events import Artifact
 
@@ -109,10 +110,10 @@ def encode(value: Call | Frame | Outcome) -> bytes:
 
 
 def decode_call(data: bytes) -> Call:
-    """The call that `data` holds."""
-    return _calls.decode(data)
+    """The call that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_calls, data)
 
 
 def decode_reply(data: bytes) -> Frame | Outcome:
-    """The frame or outcome that `data` holds."""
-    return _replies.decode(data)
+    """The frame or outcome that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_replies, data)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts import subjects
+from contracts import codec, subjects
 from contracts.codec import Undecodable
 from contracts.inbound import InputSpec
 
@@ -105,8 +105,8 @@ def encode(info: KindInfo) -> bytes:
 
 
 def decode(value: bytes) -> KindInfo:
-    """What the value of a kind's key tells; `msgspec.DecodeError` where it is none."""
-    return _decoder.decode(value)
+    """What the value of a kind's key tells; `codec.Undecodable` where it is none."""
+    return codec.decode(_decoder, value)
 
 
 def _schema(kind: str, what: str, of: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import Struct
 
+from contracts import codec
 from contracts.calls import Call, Frame, decode_call, encode
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
@@ -40,8 +41,8 @@ def packed_items(items: list[bytes]) -> bytes:
 
 
 def unpacked_items(data: bytes) -> list[bytes]:
-    """What `packed_items` made `data` of."""
-    return _items_decoder.decode(data)
+    """What `packed_items` made `data` of; `codec.Undecodable` where it made none."""
+    return codec.decode(_items_decoder, data)
 
 
 class JobActor:
