@@ -13,13 +13,14 @@ Only the standard library is imported here: the guardian is to start quickly and
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 __all__ = ["VARIABLE", "Birthmark", "born_between", "end", "fresh", "is_alive", "last_pid", "supported"]
@@ -29,6 +30,7 @@ LOOK_AGAIN_S: Final = 0.005
 LOOK_AGAIN_CAP_S: Final = 0.5
 CHASES: Final = 100
 """How often one look goes on to those born since: on a busy machine some are born all the time."""
+FEW: Final = 64
 EMPTY_LOOKS: Final = 2
 """What forks while it is looked for may slip through a look; it is over after so many in a row that met nothing."""
 
@@ -123,9 +125,15 @@ def last_pid() -> int | None:
         return int(file.read().split()[-1]) or None
 
 
-def born_between(first: int, last: int) -> list[int]:
-    """The living processes that were born after process `first` and up to process `last`. The numbers wrap around."""
-    return [pid for pid in _pids() if (first < pid <= last if first <= last else pid > first or pid <= last)]
+def born_between(first: int, last: int) -> Sequence[int]:
+    """Numbers of all processes born after `first` and up to `last`, the newest first. Some may be threads, or gone.
+
+    The numbers wrap around. A few are sooner tried out than all processes are listed.
+    """
+    if first < last <= first + FEW:
+        return range(last, first, -1)
+    born = [pid for pid in _pids() if (first < pid <= last if first < last else pid > first or pid <= last)]
+    return sorted(born, key=lambda pid: (pid <= last, pid), reverse=True)
 
 
 def _part(job: int) -> int:
@@ -162,7 +170,7 @@ def _met() -> Iterator[int]:
         now = last_pid()
         if newest is None or now is None or now == newest:
             return
-        yield from range(now, newest, -1) if now > newest else born_between(newest, now)
+        yield from born_between(newest, now)
         newest = now
 
 
@@ -172,7 +180,10 @@ def _killed(mark: Birthmark, pid: int, job: int | None) -> bool:
         return False
     try:
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            raise
+        # It has gone meanwhile; or it is a thread, and its process is met, too.
         return True
     try:
         if mark.carried_by(pid, job):

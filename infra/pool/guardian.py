@@ -39,6 +39,23 @@ def start(mark: Birthmark) -> bool:
             "on this system (%s) a job's background processes are not found: they may outlive it", sys.platform
         )
         return False
+    import subprocess  # the guardian itself does without
+
+    try:
+        _spawn(mark)
+    except (OSError, subprocess.SubprocessError) as error:
+        # The gateway still ends what the actor started whenever it ends the actor.
+        _log.error("no guardian could be started beside this actor: %s", error)
+    if not mark.wear():
+        _log.warning(
+            "the limit RLIMIT_LOCKS cannot be set here: of a job's background processes only those are found "
+            "that keep %s in their environment",
+            birthmark.VARIABLE,
+        )
+    return True
+
+
+def _spawn(mark: Birthmark) -> None:
     import subprocess
 
     root = str(Path(__file__).resolve().parents[2])
@@ -49,13 +66,6 @@ def start(mark: Birthmark) -> bool:
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    if not mark.wear():
-        _log.warning(
-            "the limit RLIMIT_LOCKS cannot be set here: of a job's background processes only those are found "
-            "that keep %s in their environment",
-            birthmark.VARIABLE,
-        )
-    return True
 
 
 def main(arguments: list[str]) -> None:

@@ -22,6 +22,11 @@ from infra.pool.provenance import ROOT
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere descendants are not found")
 
 SLEEP = ["sleep", "3600"]
+THREADS = [
+    sys.executable, "-I", "-S", "-c",
+    "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(1,)).start(); time.sleep(0.002)",
+]  # fmt: skip
+"""A process that starts threads all the time."""
 CHAIN = [sys.executable, "-I", "-S", "-c", "import os\nwhile True:\n    if os.fork(): os._exit(0)"]
 """A process that is another one all the time."""
 
@@ -114,6 +119,14 @@ def test_what_forks_all_the_time_is_ended_too() -> None:
         assert mark.carriers() == []
 
 
+def test_its_threads_do_no_harm() -> None:
+    mark = birthmark.fresh()
+    with born_with(mark, command=THREADS):
+        while not mark.carriers():
+            time.sleep(0.01)
+        assert birthmark.end(mark, within_s=30) == (1, 0)
+
+
 def test_the_spared_process_is_spared() -> None:
     mark = birthmark.fresh()
     with born_with(mark) as spared, born_with(mark):
@@ -150,8 +163,10 @@ def test_where_no_limit_can_be_set_the_environment_tells(monkeypatch: pytest.Mon
 
 def test_what_was_born_meanwhile_is_told_from_the_numbers_even_where_they_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(birthmark, "_pids", lambda: iter([1, 50, 100, 300, 301, 4000]))
-    assert birthmark.born_between(100, 300) == [300]
-    assert birthmark.born_between(301, 60) == [1, 50, 4000]
+    assert list(birthmark.born_between(100, 300)) == [300]
+    assert list(birthmark.born_between(4, 4000)) == [4000, 301, 300, 100, 50]
+    assert list(birthmark.born_between(301, 60)) == [50, 1, 4000]
+    assert list(birthmark.born_between(301, 304)) == [304, 303, 302]
 
 
 def test_the_newest_process_is_known() -> None:
@@ -210,6 +225,23 @@ def test_elsewhere_there_is_a_word_in_the_log_and_no_guardian(
     assert [record.getMessage() for record in caplog.records] == [
         "on this system (darwin) a job's background processes are not found: they may outlive it"
     ]
+
+
+def test_an_actor_without_a_guardian_is_marked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worn: list[int] = []
+
+    def wear(mark: Birthmark) -> bool:
+        worn.append(mark.number)
+        return True
+
+    monkeypatch.setattr(Birthmark, "wear", wear)
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    mark = birthmark.fresh()
+    assert guardian.start(mark)
+    assert worn == [mark.number]
+    assert "no guardian could be started beside this actor: " in caplog.text
 
 
 def test_an_older_kernel_is_such_a_system(monkeypatch: pytest.MonkeyPatch) -> None:

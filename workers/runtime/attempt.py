@@ -31,6 +31,8 @@ SLACK_S: Final = 0.25
 """What a job that ends itself at its deadline gets before it is stopped."""
 STOP_S: Final = 0.5
 """What a job past its deadline gets between being asked and being killed."""
+ASKED_S: Final = 0.1
+"""What a job that shares its actor gets at least: one that heeds at once spares its neighbours the kill."""
 COUNTS_LIMIT: Final = 16 * 1024
 """Bytes of JSON that the counts of one `progress` may take."""
 LAST_WORDS_S: Final = 5.0
@@ -56,7 +58,7 @@ class Attempt:
             outcome = await self._outcome(execution, call)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await execution.stop(self._grace_s())
+                await execution.stop(max(self._grace_s(), 0.0 if call.exclusive else ASKED_S))
             raise
         self._post(await self._stimulus(outcome, call))
 
