@@ -22,11 +22,10 @@ from infra.pool.provenance import ROOT
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere descendants are not found")
 
 SLEEP = ["sleep", "3600"]
-THREADS = [
+THREADED = [
     sys.executable, "-I", "-S", "-c",
-    "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(1,)).start(); time.sleep(0.002)",
+    "import threading, time; threading.Thread(target=time.sleep, args=(3600,)).start()",
 ]  # fmt: skip
-"""A process that starts threads all the time."""
 CHAIN = [sys.executable, "-I", "-S", "-c", "import os\nwhile True:\n    if os.fork(): os._exit(0)"]
 """A process that is another one all the time."""
 
@@ -119,11 +118,15 @@ def test_what_forks_all_the_time_is_ended_too() -> None:
         assert mark.carriers() == []
 
 
-def test_its_threads_do_no_harm() -> None:
+def test_a_thread_that_is_met_does_no_harm() -> None:
     mark = birthmark.fresh()
-    with born_with(mark, command=THREADS):
-        while not mark.carriers():
+    with born_with(mark, command=THREADED) as pid:
+        while len(tasks := os.listdir(f"/proc/{pid}/task")) < 2:
             time.sleep(0.01)
+        (thread,) = {int(task) for task in tasks} - {pid}
+        assert mark.carried_by(thread)
+        assert birthmark._killed(mark, thread, None)
+        assert mark.carriers() == [pid]
         assert birthmark.end(mark, within_s=30) == (1, 0)
 
 
