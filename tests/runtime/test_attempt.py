@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import msgspec
 import pytest
 
 from contracts import subjects
+from contracts.calls import Gone, Returned
 from contracts.events import RESULT_LIMIT, Artifact, Moved
 from infra.bus.base import NoAnswer
+from infra.bus.memory import MemoryBus, MemoryServer
+from infra.pool.memory import MemoryPool
 from infra.store.base import StoreError
 from infra.store.memory import MemoryStore
+from tests.conformance.pool.worlds import World as Pools
+from tests.conformance.pool.worlds import begin, underway
+from tests.conformance.pool.worlds import call as pool_call
 from tests.runtime.kinds import Task, acting
 from tests.runtime.samples import NOW, started
 from tests.runtime.world import Hooks, World, names
 from workers import JobContext
 from workers.core import job as core
-from workers.runtime.attempt import Throttle, bounded_result, call_for
+from workers.runtime.attempt import Attempt, Throttle, bounded_result, call_for
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +108,28 @@ async def test_without_reports_nothing_is_sent() -> None:
         throttle.flush()
         throttle.close()
     assert reports.heard == []
+
+
+# --- a stop without grace, as when the lease is lost
+
+
+@pytest.mark.parametrize(("kind", "spared"), [("holds", True), ("persists", False)])
+async def test_a_job_that_heeds_at_once_spares_its_neighbours(kind: str, spared: bool) -> None:
+    async with Pools(partial(MemoryPool, gateway="gw-1")).pool(concurrency=2) as pool:
+        neighbour = await begin(pool, pool_call("holds", job="J1", streams=True))
+        await underway(neighbour)
+        attempt = Attempt(MemoryBus(MemoryServer()), MemoryStore(), lambda stimulus: None, lambda: 0.0)
+        reservation = await pool.reserve("default", exclusive=False)
+        async with anyio.create_task_group() as group:
+            group.start_soon(attempt.run, reservation, pool_call(kind, job="J2"))
+            await anyio.wait_all_tasks_blocked()
+            began = anyio.current_time()
+            group.cancel_scope.cancel()
+        assert anyio.current_time() - began < 1
+        if not spared:
+            assert isinstance(await neighbour.outcome(), Gone)
+        await neighbour.stop(10)
+        assert isinstance(await neighbour.outcome(), Returned) == spared
 
 
 # --- results
