@@ -53,7 +53,7 @@ Role = Callable[["Writer", LogView], LogEvent | None]
 class Claim:
     """What a writer was told of one append."""
 
-    event: Event
+    event: LogEvent
     after: int
     nonce: str
     answer: Written | LogView
@@ -147,7 +147,7 @@ class Writer:
         await self._log.reaches(self._begins)
         while True:
             subject = Subject(kind=KIND, job_id=self.job_id, batch=False, origin="CONTROL:1")
-            end = (await canceller.cancel(subject, Asked(requested_by=self.name))).tail
+            end = (await canceller.cancel(subject, Asked(reason="", requested_by=self.name))).tail
             assert end is not None, "what was cancelled has a log"
             if _is_over(end):
                 return
@@ -227,7 +227,7 @@ def _under_way(view: LogView) -> bool:
     return isinstance(view.tail, (Started, Progress))
 
 
-def _is_over(tail: Event | None) -> bool:
+def _is_over(tail: LogEvent | None) -> bool:
     return isinstance(tail, (Completed, Cancelled)) or (isinstance(tail, Failed) and tail.run > 1)
 
 
