@@ -187,7 +187,9 @@ class Lane(Stack):
     async def start(self, failpoint: tuple[str, ...], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
         """A gateway, with a failpoint if that is given; always under the same name, as a supervisor would start it."""
         command = ("-m", "tests.integration.failpoint", *failpoint) if failpoint else WORKER
-        self.current = await self.gateway(ray=self._ray, command=command, PYTHONPATH=str(ROOT), **environment)
+        settings: dict[str, Any] = {**environment, "PYTHONPATH": str(ROOT)}
+        log = self.folder / "gateways.log"
+        self.current = await self.gateway(ray=self._ray, command=command, log=log, **settings)
         return self.current
 
     async def send(self, kind: str, job_id: str, value: int = 0) -> int:

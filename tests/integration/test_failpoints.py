@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +99,16 @@ TABLE: Final[tuple[tuple[Scenario, tuple[tuple[str, int, str], ...]], ...]] = (
 )
 
 
+ON_RAY: Final = (
+    (BRIEF, "started", "after", 1),
+    (BRIEF, "run", "after", 1),
+    (BRIEF, "completed", "before", 1),
+    (CANCEL, "stop", "before", 1),
+    (PAIR, "notice", "before", 1),
+)
+"""What of it is done again where jobs run on Ray, which takes a gateway seconds to start."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One death."""
@@ -142,13 +152,24 @@ def points() -> Iterator[Point]:
 
 
 async def test_every_death_is_recovered_from(tmp_path: Path) -> None:
-    waiting = list(enumerate(points()))
+    await _all_recover(tmp_path, points(), lanes=LANES)
+
+
+@pytest.mark.ray
+async def test_deaths_beside_a_ray_are_recovered_from(tmp_path: Path) -> None:
+    some = [point for point in points() if (point.scenario, point.step, point.side, point.count) in ON_RAY]
+    assert len(some) == len(ON_RAY)
+    await _all_recover(tmp_path, some, lanes=1, ray="local")
+
+
+async def _all_recover(folder: Path, chosen: Iterable[Point], *, lanes: int, ray: str = "none") -> None:
+    waiting = list(enumerate(chosen))
     total = len(waiting)
     waiting.reverse()
     recovered: list[Recovery] = []
     async with asyncio.TaskGroup() as group:
-        for number in range(LANES):
-            group.create_task(_work_through(_furnished(tmp_path / f"lane-{number}"), waiting, recovered))
+        for number in range(lanes):
+            group.create_task(_work_through(_furnished(folder / f"lane-{number}"), ray, waiting, recovered))
     _print_figures(recovered)
     assert len(recovered) == total
     assert [f"{each.point}: {each.broken}" for each in recovered if each.broken] == []
@@ -161,9 +182,9 @@ def _furnished(folder: Path) -> Path:
     return folder
 
 
-async def _work_through(folder: Path, waiting: list[tuple[int, Point]], recovered: list[Recovery]) -> None:
+async def _work_through(folder: Path, ray: str, waiting: list[tuple[int, Point]], recovered: list[Recovery]) -> None:
     async with nats_server(folder / "nats") as server, connect(server.url, name="test") as bus:
-        lane = Lane(server.url, bus, folder)
+        lane = Lane(server.url, bus, folder, ray=ray)
         try:
             while waiting:
                 number, point = waiting.pop()

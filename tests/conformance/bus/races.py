@@ -41,6 +41,7 @@ from workers.runtime.patience import patiently
 __all__ = ["KIND", "Figures", "race"]
 
 KIND: Final = "echo"
+EVERY_LOG: Final = f"orchestration.{KIND}.*.*"
 NOW: Final = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
 ERROR: Final = ErrorInfo(reason="user", type="ValueError", message="no")
 LONGEST: Final = 6
@@ -268,7 +269,7 @@ async def _race(buses: Sequence[Bus], log: _Log) -> None:
 
 async def _stored(bus: Bus) -> dict[str, list[Stored]]:
     found: dict[str, list[Stored]] = defaultdict(list)
-    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, f"orchestration.{KIND}.*.*")):
+    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, EVERY_LOG), what="the judge"):
         found[message.subject.rsplit(".", 1)[1]].append(message)
     return found
 

@@ -19,6 +19,7 @@ from tests.cluster import Cluster
 from tests.conformance.bus.races import KIND, Figures, race
 from tests.conformance.bus.world import World, topology
 from workers.runtime import topology as wanted
+from workers.runtime.journal import Journal
 from workers.settings import Gateway, Settings, Streams
 
 pytestmark = pytest.mark.anyio
