@@ -61,7 +61,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  tests start it from their one thread
             start_new_session=True,
         )
 
@@ -94,7 +94,7 @@ class Cluster:
     async def whole(self) -> None:
         """Return once there is a leader who makes streams, and every stream has a leader and all of its replicas."""
         async with asyncio.timeout(READY_S), connect(self.url, name="cluster") as bus:
-            while not await _is_whole(bus):
+            while not await _is_whole(bus):  # noqa: ASYNC110  a cluster announces to nobody that it is whole
                 await asyncio.sleep(LOOK_AGAIN_S)
 
     async def leader(self, bus: NatsBus, stream: str) -> str:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from contracts.calls import Call, Frame, Outcome
 from contracts.events import Artifact
-from infra.bus.base import Delivery, PubAck, Puller, Stored
-from infra.bus.nats import NatsBus
+from infra.bus.base import BusError, Delivery, PubAck, Puller, Stored
+from infra.bus.nats import NatsBus, connect
 from infra.pool.base import Execution, Pool, Reservation
 from infra.store.base import Store
+from infra.store.objects import ObjectStore
 from tests.simulation.faults import Side, step_of
 from workers.launcher import main
 from workers.launcher import worker as composed
@@ -45,6 +46,17 @@ class Failpoint:
         if self.meets(step, side, subject):
             die()
 
+    @contextmanager
+    def around(self, step: str | None, subject: str) -> Iterator[None]:
+        """Before the block, and after it: also where it was refused, but not where it was cancelled."""
+        self.come_by(step, "before", subject)
+        try:
+            yield
+        except BusError:
+            self.come_by(step, "after", subject)
+            raise
+        self.come_by(step, "after", subject)
+
 
 def die() -> None:
     """As `kill -9` does it: nothing is flushed, nothing is closed, nobody is told."""
@@ -62,25 +74,21 @@ class FailingBus:
         return getattr(self._bus, name)
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
-        step = _published(subject)
-        self._point.come_by(step, "before", subject)
-        ack = await self._bus.publish(subject, body, headers)
-        self._point.come_by(step, "after", subject)
-        return ack
+        with self._point.around(_published(subject), subject):
+            return await self._bus.publish(subject, body, headers)
 
     async def last(self, stream: str, subject: str) -> Stored | None:
-        step = step_of("last", subject)
-        self._point.come_by(step, "before", subject)
-        found = await self._bus.last(stream, subject)
-        self._point.come_by(step, "after", subject)
-        return found
+        with self._point.around(step_of("last", subject), subject):
+            return await self._bus.last(stream, subject)
 
     async def get(self, stream: str, sequence: int) -> Stored | None:
         step = {"EVENTS": "child's end", "DLQ": "letter"}.get(stream, "probe")
-        self._point.come_by(step, "before", stream)
-        found = await self._bus.get(stream, sequence)
-        self._point.come_by(step, "after", stream)
-        return found
+        with self._point.around(step, stream):
+            return await self._bus.get(stream, sequence)
+
+    async def value(self, bucket: str, key: str) -> bytes | None:
+        with self._point.around("kind", key):
+            return await self._bus.value(bucket, key)
 
     async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncGenerator[Stored, None]:
         step = {"JOINS": "fold", "EVENTS": "watch"}[stream]
@@ -102,9 +110,8 @@ class FailingBus:
         await self._settle("nak", delivery, lambda: self._bus.nak(delivery, delay_s))
 
     async def in_progress(self, delivery: Delivery) -> None:
-        self._point.come_by("renew", "before", delivery.subject)
-        await self._bus.in_progress(delivery)
-        self._point.come_by("renew", "after", delivery.subject)
+        with self._point.around("renew", delivery.subject):
+            await self._bus.in_progress(delivery)
 
     async def _settle(self, op: str, delivery: Delivery, send: Callable[[], Any]) -> None:
         step = step_of(op, delivery.subject)
@@ -140,9 +147,8 @@ class _FailingPool:
         return getattr(self._pool, name)
 
     async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
-        self._point.come_by("reserve", "before", profile)
-        reservation = await self._pool.reserve(profile, exclusive=exclusive)
-        self._point.come_by("reserve", "after", profile)
+        with self._point.around("reserve", profile):
+            reservation = await self._pool.reserve(profile, exclusive=exclusive)
         return _FailingReservation(reservation, self._point)
 
 
@@ -156,9 +162,8 @@ class _FailingReservation:
         return self._reservation.actor
 
     def start(self, call: Call) -> Execution:
-        self._point.come_by("run", "before", call.job)
-        execution = self._reservation.start(call)
-        self._point.come_by("run", "after", call.job)
+        with self._point.around("run", call.job):
+            execution = self._reservation.start(call)
         return _FailingExecution(execution, self._point, call.job)
 
     def release(self) -> None:
@@ -183,9 +188,8 @@ class _FailingExecution:
         return outcome
 
     async def stop(self, grace_s: float) -> None:
-        self._point.come_by("stop", "before", self._job)
-        await self._execution.stop(grace_s)
-        self._point.come_by("stop", "after", self._job)
+        with self._point.around("stop", self._job):
+            await self._execution.stop(grace_s)
 
 
 class _FailingStore:
@@ -194,16 +198,12 @@ class _FailingStore:
         self._point = point
 
     async def put(self, name: str, data: bytes) -> Artifact:
-        self._point.come_by("store", "before", name)
-        artifact = await self._store.put(name, data)
-        self._point.come_by("store", "after", name)
-        return artifact
+        with self._point.around("store", name):
+            return await self._store.put(name, data)
 
     async def get(self, uri: str) -> bytes:
-        self._point.come_by("fetch", "before", uri)
-        data = await self._store.get(uri)
-        self._point.come_by("fetch", "after", uri)
-        return data
+        with self._point.around("fetch", uri):
+            return await self._store.get(uri)
 
 
 def _published(subject: str) -> str | None:
@@ -212,7 +212,7 @@ def _published(subject: str) -> str | None:
 
 def arm(point: Failpoint) -> None:
     """Wrap what the launcher composes."""
-    connect, pool, store = composed.connect, composed._pool, composed.ObjectStore
+    pool = composed._pool
 
     @asynccontextmanager
     async def failing(*arguments: Any, **keywords: Any) -> AsyncIterator[FailingBus]:
@@ -222,12 +222,11 @@ def arm(point: Failpoint) -> None:
     composed.__dict__.update(
         connect=failing,
         _pool=lambda *arguments: _FailingPool(pool(*arguments), point),
-        ObjectStore=lambda *arguments: _FailingStore(store(*arguments), point),
+        ObjectStore=lambda *arguments: _FailingStore(ObjectStore(*arguments), point),
     )
 
 
 if __name__ == "__main__":
     step, side, count, subject = sys.argv[1:]
-    assert side in ("before", "after")
-    arm(Failpoint(step, side, int(count), subject))
+    arm(Failpoint(step, "before" if side == "before" else "after", int(count), subject))
     sys.exit(main(["worker"]))

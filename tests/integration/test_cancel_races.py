@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -119,8 +119,9 @@ def _write(folder: Path) -> None:
 class Race:
     """Cancels each job at about the moment at which it completes; what the test itself saw of it."""
 
-    def __init__(self, jetray: Stack, rng: random.Random) -> None:
+    def __init__(self, jetray: Stack, rng: random.Random, group: asyncio.TaskGroup) -> None:
         self._jetray = jetray
+        self._group = group
         self._rng = rng
         self._aim_s = 0.0
         """From when a job should be over to when its cancel is published: moved until both win as often."""
@@ -135,9 +136,9 @@ class Race:
         self.takes_s[job_id] = takes_s = self._rng.uniform(*TAKES_S)
         await self._jetray.publish("jobs.race", msgspec.json.encode({"id": job_id, "takes_s": takes_s}))
 
-    async def started(self, message: Msg, group: asyncio.TaskGroup) -> None:
+    async def started(self, message: Msg) -> None:
         """A core subscriber's callback."""
-        group.create_task(self._cancel(events.decode(message.data).job_id))
+        self._group.create_task(self._cancel(events.decode(message.data).job_id))
 
     async def ended(self, message: Msg) -> None:
         """A core subscriber's callback: remembers, and takes better aim."""
@@ -156,10 +157,10 @@ class Race:
 @pytest.mark.timeout(300)
 async def test_of_a_thousand_cancels_and_completions_one_wins_each(jetray: Stack) -> None:
     await jetray.gateway(ray="local")
-    race = Race(jetray, random.Random(1))
     names = [f"R{number}" for number in range(RACES)]
     async with _subscriber(jetray.url) as client, asyncio.TaskGroup() as group:
-        await client.subscribe("orchestration.race.started", cb=lambda message: race.started(message, group))
+        race = Race(jetray, random.Random(1), group)
+        await client.subscribe("orchestration.race.started", cb=race.started)
         for end in ("completed", "cancelled"):
             await client.subscribe(f"orchestration.race.{end}", cb=race.ended)
         await client.flush()
@@ -177,10 +178,10 @@ async def test_of_a_thousand_cancels_and_completions_one_wins_each(jetray: Stack
     assert set(split) == {"completed", "cancelled"}
     assert min(split.values()) > RACES / 10, "both must win often, or nothing is shown"
     for name in names:
-        end = found["race", name][-1]
-        assert race.live[name] == [event_name(end)], f"{name}: a core subscriber saw {race.live[name]}"
-        assert kept[name] == [end], f"{name}: a consumer saw {kept[name]}"
-        assert answers[race.commands[name]] == [_answer_to(end)]
+        over = found["race", name][-1]
+        assert race.live[name] == [event_name(over)], f"{name}: a core subscriber saw {race.live[name]}"
+        assert kept[name] == [over], f"{name}: a consumer saw {kept[name]}"
+        assert answers[race.commands[name]] == [_answer_to(over)]
     await _all_slots_are_free(jetray)
 
 
@@ -265,8 +266,7 @@ async def test_at_every_other_moment_a_cancel_does_what_it_says(jetray: Stack, t
         **{("brief", name): Cancelled for name in (*early, *queued)},
         ("patient", "holder"): Cancelled,
     }
-    ran = {path.name.removeprefix("ran-") for path in tmp_path.glob("ran-*")}
-    assert ran == {*over, "holder"}, "what was cancelled before it ran never runs"
+    assert _marks(tmp_path, "ran") == {*over, "holder"}, "what was cancelled before it ran never runs"
 
 
 async def test_cooperative_first_then_grace_then_kill(jetray: Stack, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ async def test_cooperative_first_then_grace_then_kill(jetray: Stack, tmp_path: P
         assert isinstance(await jetray.end(kind, name), Cancelled)
     found = await _settled(jetray)
     assert violations(found) == []
-    assert {path.name for path in tmp_path.glob("asked-*")} == {"asked-P1", "asked-P2", "asked-P3"}
+    assert _marks(tmp_path, "asked") == {"P1", "P2", "P3"}
     polite, again, stubborn, second, last = actors
     assert polite == again == stubborn, "who ends when asked is not killed"
     assert len({stubborn, second, last}) == 3, "each who did not was, and its place was filled again"
@@ -371,7 +371,7 @@ async def _follow_ends(jetray: Stack, count: int) -> Mapping[str, list[Event]]:
     raise AssertionError("a follower does not end by itself")
 
 
-async def _answers(jetray: Stack, commands: Any) -> dict[int, list[tuple[str, str]]]:
+async def _answers(jetray: Stack, commands: Iterable[int]) -> dict[int, list[tuple[str, str]]]:
     """What was said to each command, once something was said to all of them."""
     unheard = set(commands)
     said: dict[int, list[tuple[str, str]]] = {sequence: [] for sequence in unheard}
@@ -386,11 +386,17 @@ async def _answers(jetray: Stack, commands: Any) -> dict[int, list[tuple[str, st
     return said
 
 
+def _marks(folder: Path, what: str) -> set[str]:
+    """Ids of the jobs that left such a mark."""
+    return {path.name.removeprefix(f"{what}-") for path in folder.glob(f"{what}-*")}
+
+
 async def _settled(jetray: Stack) -> dict[tuple[str, str], list[Event]]:
     """All logs, once nothing waits and nothing is in anybody's hands."""
     async with asyncio.timeout(60):
         for stream in (subjects.JOBS, subjects.CONTROL):
-            while (await jetray.bus.api(f"STREAM.INFO.{stream}", None))["state"]["messages"]:
+            while (await jetray.bus.api(f"STREAM.INFO.{stream}", None))["state"]["messages"]:  # noqa: ASYNC110
+                # A queue announces to nobody that it is empty.
                 await asyncio.sleep(0.05)
     return await logs(jetray.bus)
 

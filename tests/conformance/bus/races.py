@@ -41,6 +41,7 @@ from workers.runtime.patience import patiently
 __all__ = ["KIND", "Figures", "race"]
 
 KIND: Final = "echo"
+EVERY_LOG: Final = f"orchestration.{KIND}.*.*"
 NOW: Final = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
 ERROR: Final = ErrorInfo(reason="user", type="ValueError", message="no")
 LONGEST: Final = 6
@@ -53,7 +54,7 @@ Role = Callable[["Writer", LogView], LogEvent | None]
 class Claim:
     """What a writer was told of one append."""
 
-    event: Event
+    event: LogEvent
     after: int
     nonce: str
     answer: Written | LogView
@@ -147,7 +148,7 @@ class Writer:
         await self._log.reaches(self._begins)
         while True:
             subject = Subject(kind=KIND, job_id=self.job_id, batch=False, origin="CONTROL:1")
-            end = (await canceller.cancel(subject, Asked(requested_by=self.name))).tail
+            end = (await canceller.cancel(subject, Asked(reason="", requested_by=self.name))).tail
             assert end is not None, "what was cancelled has a log"
             if _is_over(end):
                 return
@@ -227,7 +228,7 @@ def _under_way(view: LogView) -> bool:
     return isinstance(view.tail, (Started, Progress))
 
 
-def _is_over(tail: Event | None) -> bool:
+def _is_over(tail: LogEvent | None) -> bool:
     return isinstance(tail, (Completed, Cancelled)) or (isinstance(tail, Failed) and tail.run > 1)
 
 
@@ -268,7 +269,7 @@ async def _race(buses: Sequence[Bus], log: _Log) -> None:
 
 async def _stored(bus: Bus) -> dict[str, list[Stored]]:
     found: dict[str, list[Stored]] = defaultdict(list)
-    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, f"orchestration.{KIND}.*.*")):
+    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, EVERY_LOG), what="the judge"):
         found[message.subject.rsplit(".", 1)[1]].append(message)
     return found
 

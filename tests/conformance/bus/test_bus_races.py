@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
 
+from contracts import events, subjects
+from contracts.events import LogEvent
+from contracts.headers import EXPECTED_FILTER
 from infra.bus.base import Bus, BusError
 from infra.bus.nats import NatsBus, connect
 from infra.bus.topology import Topology
@@ -15,6 +19,7 @@ from tests.cluster import Cluster
 from tests.conformance.bus.races import KIND, Figures, race
 from tests.conformance.bus.world import World, topology
 from workers.runtime import topology as wanted
+from workers.runtime.journal import Journal
 from workers.settings import Gateway, Settings, Streams
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +115,56 @@ async def test_while_the_leader_changes_one_wins_each_place(
                 figures += await race(buses, names)
         print(f"\n{trouble.__name__} {happened} times")
         _judge(figures)
+
+
+# --- what must be caught
+
+
+def own_subject(nonce: str, event: LogEvent) -> str:
+    """The event's own subject."""
+    return subjects.event(event.kind, events.event_name(event), event.job_id)
+
+
+def another_spelling(nonce: str, event: LogEvent) -> str:
+    """Of every second writer, a filter that covers the log as well, and is not the same."""
+    log = subjects.job_log(event.kind, event.job_id)
+    return log if int(nonce[-1]) % 2 else log.replace(f".{event.kind}.", ".*.")
+
+
+Filter = Callable[[str, LogEvent], str]
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, expected_filter: Filter) -> None:
+    """Journals compare under that filter."""
+    headers = Journal._headers
+
+    def mutant(self: Journal, event: LogEvent, *rest: Any) -> dict[str, str]:
+        return {**headers(self, event, *rest), EXPECTED_FILTER: expected_filter(self._nonce, event)}
+
+    monkeypatch.setattr(Journal, "_headers", mutant)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("expected_filter", [own_subject, another_spelling])
+async def test_three_replicas_betray_any_other_filter(
+    cluster: Cluster, anyio_backend: str, expected_filter: Filter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch, expected_filter)
+    async with connected(cluster) as buses:
+        figures = await race(buses, [f"{expected_filter.__name__}-{number}" for number in range(30)], within_s=2.0)
+    print(f"\n{expected_filter.__name__}: {figures}")
+    assert [what for what in figures.broken if "not over" not in what and "terminal" not in what]
+
+
+async def test_one_server_does_not_betray_another_spelling(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is why the races are run on three."""
+    mutate(monkeypatch, another_spelling)
+    await world.bus.apply(events_stream(1))
+    async with AsyncExitStack() as stack:
+        buses = [await stack.enter_async_context(world.connect()) for _ in range(CONNECTIONS)]
+        assert (await race(buses, [f"R{number}" for number in range(30)])).broken == []
 
 
 def _judge(figures: Figures) -> None:
