@@ -179,6 +179,17 @@ class Bus(RuleBasedStateMachine):
         self.call(self.give_back, delivery, 10 * LEASE_S if delayed else 0.0)
         self.arrive()
 
+    @precondition(lambda self: self.queue.leases)
+    @rule(backwards=st.booleans(), count=st.integers(0, 2))
+    def nak_all(self, backwards: bool, count: int) -> None:
+        """All that is held, in one order or the other, as a gateway that drains; some of it goes out again."""
+        held = {delivery.sequence: delivery for delivery in self.deliveries if delivery.sequence in self.queue.leases}
+        for delivery in sorted(held.values(), key=lambda one: one.sequence, reverse=backwards):
+            self.queue.nak(delivery.sequence, delayed=False)
+            self.call(self.give_back, delivery, 0.0)
+            self.arrive()
+        self.grant(count)
+
     @precondition(lambda self: self.queue.credit and any(d.sequence in self.queue.leases for d in self.deliveries))
     @rule(pick=st.integers(0, 20))
     def nak_and_wait(self, pick: int) -> None:
