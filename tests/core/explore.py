@@ -19,6 +19,7 @@ from tests.core.helpers import (
     NOW,
     after,
     cancelled,
+    cancelling,
     completed,
     error,
     failed,
@@ -64,7 +65,8 @@ LOGS: Final[list[list[Event]]] = [
     [started(attempt=2, spent=Spent(lost=1))],
     [started(attempt=3, spent=Spent(lost=2))],
     [started(), progress()],
-    [started(), progress(), started(attempt=2, spent=Spent(lost=1)), progress(attempt=2, cancelling=True)],
+    [started(), cancelling()],
+    [started(), progress(), started(attempt=2, spent=Spent(lost=1)), cancelling(attempt=2)],
     [started(), files_tracked()],
     [started(), retrying()],
     [started(), retrying(moved=True)],
@@ -101,6 +103,8 @@ def answers(job: Job, asked: core.Command | None) -> Iterator[Stimulus]:
             yield core.Undecodable(error("decode"))
         case _ if job.phase is Phase.RUNNING:
             yield from (*WHILE_RUNNING, *read, stale)
+            if job.asked is not None:
+                yield core.ChildrenEnded({"completed": 1})
         case core.Append():
             yield core.Stored(job.sequence + 1)
             yield from read
@@ -113,6 +117,9 @@ def answers(job: Job, asked: core.Command | None) -> Iterator[Stimulus]:
             yield from read
         case core.Bury():
             yield core.Buried(7)
+        case core.Move():
+            yield core.MovedOn(done=True)
+            yield core.MovedOn(done=False)
         case _:
             raise AssertionError(f"say here what may answer {type(asked).__name__}")
 
@@ -126,7 +133,8 @@ def explore() -> dict[tuple[Phase, type], set[Outcome]]:
     """Outcomes by phase and stimulus."""
     found: dict[tuple[Phase, type], set[Outcome]] = {}
     seen: set[bytes] = set()
-    open_: deque[tuple[Job, core.Command | None]] = deque((_job(message), None) for message in TICKETS)
+    begin = [*map(_job, TICKETS), _job(ticket(), crowded=True), _job(ticket(number=2), crowded=True)]
+    open_: deque[tuple[Job, core.Command | None]] = deque((job, None) for job in begin)
     while open_:
         job, asked = open_.popleft()
         for stimulus in answers(job, asked):
@@ -140,14 +148,24 @@ def explore() -> dict[tuple[Phase, type], set[Outcome]]:
     return found
 
 
-def _job(message: Ticket) -> Job:
-    actor = None if message.batch else "a1"
-    return Job(ticket=message, policy=POLICY, gateway="gw", actor=actor, limit_s=LIMIT_S, stored=NOW)
+def _job(message: Ticket, *, crowded: bool = False) -> Job:
+    """Just pulled; of a lane where many messages wait out a delay, or few."""
+    return Job(
+        ticket=message,
+        policy=POLICY,
+        gateway="gw",
+        actor=None if message.batch else "a1",
+        limit_s=LIMIT_S,
+        stored=NOW,
+        crowded=crowded,
+        full=crowded,
+    )
 
 
 def _key(job: Job, asked: core.Command | None) -> bytes:
-    """The same for jobs that differ in numbers alone."""
-    pending = type(job.pending).__name__
-    plain = msgspec.structs.replace(job, sequence=bool(job.sequence), n=0, began=None, pending=None, log=None)
+    """The same for jobs that differ in numbers and words alone, which decide nothing."""
+    told = type(job.pending).__name__, type(asked).__name__, job.error is None, job.deadline is None
     probed = (job.log.mine, type(job.log.tail).__name__, job.log.sequence) if job.log else None
-    return msgspec.json.encode((plain, pending, type(asked).__name__, probed))
+    rest = {"n": 0, "made": 0, "parent": None, "began": None, "pending": None, "log": None, "delay_s": 0.0}
+    plain = msgspec.structs.replace(job, sequence=bool(job.sequence), error=None, deadline=None, **rest)
+    return msgspec.json.encode((plain, told, probed))

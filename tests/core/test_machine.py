@@ -131,6 +131,11 @@ class LifeOfAJob(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
 
+    @rule(crowded=st.booleans(), full=st.booleans())
+    def crowd(self, crowded: bool, full: bool) -> None:
+        """Many messages of the lane wait out a delay, or no longer; the queue has no room, or has again."""
+        self.world.crowded, self.world.full = crowded, full
+
     # What people do
 
     @can(lambda world: len(world.messages) < 5)
@@ -170,11 +175,13 @@ class LifeOfAJob(RuleBasedStateMachine):
         origin = self.log[-1].origin if self.log else None
         buried = {letter for letter, _ in self.world.letters}
         for message in self.world.messages:
-            assert not (message.settled and message.origin == origin) or message.origin in buried
+            moved = any(other is not message and not other.settled for other in self.world.twins(message))
+            assert not (message.settled and message.own == origin) or message.own in buried or moved
 
     def teardown(self) -> None:
         """Left in peace, everything ends: no message comes back for ever, and the log ends."""
         world = self.world
+        world.full = False
         for turn in range(BEYOND):
             if world.busy:
                 world.step(_one(world.busy, turn))
@@ -182,6 +189,7 @@ class LifeOfAJob(RuleBasedStateMachine):
                 world.running[0].inbox.append(core.Returned(Raw(b"1")))
             elif world.waiting:
                 world.deliver(min(world.waiting, key=lambda message: message.deliveries), "g1")
+                world.wait(0.1)
             else:
                 break
         assert not world.workers

@@ -15,15 +15,19 @@ from workers.core.job import (
     Append,
     Buried,
     Bury,
+    ChildrenEnded,
     Command,
     Delivered,
     Drained,
+    EndChildren,
     Gone,
     HandedOver,
     HandOver,
     LeaseLost,
     Leave,
     LogRead,
+    Move,
+    MovedOn,
     Nak,
     Pay,
     Phase,
@@ -63,6 +67,7 @@ _LEAVES: Final = {_to(Phase.SETTLED, Leave)}
 _STOPS: Final = {_to(Phase.SETTLED, Stop, Leave)}
 _GOES_ON: Final = {_to(Phase.RUNNING)}
 _ENDS: Final = {_to(Phase.ENDING, Append)}
+_ENDS_CHILDREN: Final = {_to(Phase.RUNNING, EndChildren)}
 _GIVES_UP: Final = {_to(Phase.BURYING, Bury)}
 
 OUTCOMES: Final[dict[tuple[Phase, type], set[Outcome]]] = {
@@ -72,23 +77,28 @@ OUTCOMES: Final[dict[tuple[Phase, type], set[Outcome]]] = {
     (Phase.OPENING, Stored): {_to(Phase.RUNNING, Run)},
     (Phase.OPENING, HandedOver): _LEAVES,
     (Phase.OPENING, LeaseLost): _LEAVES,
-    (Phase.PROBING, Probed): _BEGINS | _IS_SPARE | _RUNS_HERE,
+    (Phase.PROBING, Probed): _BEGINS | _IS_SPARE | _WAITS | _RUNS_HERE,
     (Phase.PROBING, LeaseLost): _LEAVES,
     (Phase.RUNNING, Reported): {_to(Phase.REPORTING, Append)},
-    (Phase.RUNNING, Returned): _ENDS,
-    (Phase.RUNNING, Raised): _ENDS | _GIVES_UP,
+    (Phase.RUNNING, Returned): _ENDS | _GOES_ON,
+    (Phase.RUNNING, Raised): _ENDS | _GIVES_UP | _GOES_ON,
     (Phase.RUNNING, Gone): _ENDS | _GIVES_UP,
+    (Phase.RUNNING, ChildrenEnded): _ENDS,
     (Phase.RUNNING, Adopted): _GOES_ON,
-    (Phase.RUNNING, LogRead): _GOES_ON | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},
+    (Phase.RUNNING, LogRead): _GOES_ON | _ENDS_CHILDREN | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},
     (Phase.RUNNING, Drained): {_to(Phase.ENDING, Stop, Append)},
     (Phase.RUNNING, LeaseLost): _STOPS,
     (Phase.REPORTING, Stored): _GOES_ON,
-    (Phase.REPORTING, LogRead): _GOES_ON | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},
+    (Phase.REPORTING, LogRead): _GOES_ON | _ENDS_CHILDREN | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},
     (Phase.REPORTING, LeaseLost): _STOPS,
     (Phase.BURYING, Buried): _ENDS,
     (Phase.BURYING, LeaseLost): _LEAVES,
-    (Phase.ENDING, Stored): _IS_ENDED | _WAITS,
-    (Phase.ENDING, LogRead): (_ENDS | _GIVES_UP | _IS_ENDED | _IS_SPARE | _IS_REFUSED | _RUNS_HERE | _LEAVES),
+    (Phase.ENDING, Stored): _IS_ENDED | _WAITS | {_to(Phase.MOVING, Move)},
+    (Phase.ENDING, LogRead): (
+        _ENDS | _ENDS_CHILDREN | _GIVES_UP | _IS_ENDED | _IS_SPARE | _IS_REFUSED | _RUNS_HERE | _LEAVES
+    ),
     (Phase.ENDING, LeaseLost): _LEAVES,
+    (Phase.MOVING, MovedOn): _IS_SPARE | _WAITS,
+    (Phase.MOVING, LeaseLost): _LEAVES,
 }
 """Every outcome of every legal transition."""

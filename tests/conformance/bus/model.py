@@ -88,6 +88,10 @@ class Queue:
         elif sequence not in self.again:
             self.again.append(sequence)
 
+    def forget(self) -> None:
+        """Ids of messages that are gone."""
+        self.ids = {message_id: sequence for message_id, sequence in self.ids.items() if sequence in self.kept}
+
     def last_on(self, subject: str) -> int:
         """The last sequence on a subject, 0 for none; on any for an empty one."""
         return max((found for found, kept in self.kept.items() if subject in ("", kept.subject)), default=0)
