@@ -19,6 +19,7 @@ __all__ = [
     "EVENT_LIMIT",
     "RESULT_LIMIT",
     "Artifact",
+    "Asked",
     "Cancelled",
     "Completed",
     "DeliveryRef",
@@ -96,6 +97,13 @@ class TrackedFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """Who asked for a batch's cancel, and why: its `cancelled` will say so."""
+
+    reason: str
+    requested_by: str
+
+
 class LogEvent(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
     """What every event of a log tells."""
 
@@ -119,6 +127,8 @@ class LogEvent(Struct, frozen=True, kw_only=True, tag_field="event", omit_defaul
     """The id as published, where it could not be the job id."""
     cancelling: bool = False
     """On every event of a batch's run after its cancel was asked for."""
+    asked: Asked | None = None
+    """With `cancelling`: who asked for the cancel, and why."""
 
 
 class Started(LogEvent, frozen=True, kw_only=True, tag="started"):
@@ -201,7 +211,8 @@ class Cancelled(LogEvent, frozen=True, kw_only=True, tag="cancelled"):
 class Requeued(LogEvent, frozen=True, kw_only=True, tag="requeued"):
     """An operator's replay opens run + 1; `run` is already the new one's."""
 
-    dlq_sequence: Ordinal
+    dlq_sequence: Count
+    """Of the dead letter; 0 for a child that had none, because it was cancelled, and that runs again with its batch."""
     input_sha256: str
 
 

@@ -89,6 +89,10 @@ class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_lost: Annotated[int, _doc("Attempts that may be lost with what ran them.", ge=0)] = 5
     base_s: Annotated[Seconds, _doc("The first delay's upper bound, in seconds; it doubles with each attempt.")] = 1.0
     cap_s: Annotated[Seconds, _doc("The greatest delay's upper bound, in seconds.")] = 300.0
+    delayed: Annotated[
+        int,
+        _doc("Messages of a lane that may wait out a delay; past half of them they wait at the tail instead.", ge=2),
+    ] = 1_000
 
 
 class Streams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,6 +28,7 @@ from contracts.deliberation import (
 from contracts.errors import ErrorInfo
 from contracts.events import (
     Artifact,
+    Asked,
     Cancelled,
     Completed,
     DeliveryRef,
@@ -124,6 +125,11 @@ EVENTS: dict[str, LogEvent] = {
         counts={"running": 2, "completed": 1},
     ),
     "progress-least": Progress(**_log(n=2), step="cancelling"),
+    "progress-cancelling": Progress(
+        **_log(n=2, cancelling=True, asked=Asked(reason="superseded", requested_by="ops")),
+        message="superseded",
+        step="cancelling",
+    ),
     "retrying": Retrying(**_log(n=3), error=ERROR, delay_ms=1733, next_attempt=2, spent=Spent(1, 0)),
     "retrying-moved": Retrying(**_log(n=3), error=ERROR, delay_ms=0, next_attempt=2, spent=Spent(1, 0), moved=True),
     "files_tracked": FilesTracked(

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from contracts.errors import ErrorInfo, Reason
 from contracts.events import (
+    Asked,
     Cancelled,
     Completed,
     DeliveryRef,
@@ -30,6 +31,7 @@ NOW: Final = datetime(2026, 11, 22, 5, tzinfo=UTC)
 LIMIT_S: Final = 600.0
 SHA: Final = "sha-of-the-input"
 ORIGIN: Final = "JOBS:17"
+ASKED: Final = Asked(reason="asked for", requested_by="op")
 FIRST: Final = 101
 """Sequence in `EVENTS` of the first event that `log` lays down."""
 
@@ -68,6 +70,11 @@ def started(**fields: Any) -> Started:
         "spent": Spent(),
     }
     return event(Started, **(usual | fields))
+
+
+def cancelling(**fields: Any) -> Progress:
+    """A batch's cancel was asked for."""
+    return progress(**({"step": "cancelling", "cancelling": True, "asked": ASKED} | fields))
 
 
 def progress(**fields: Any) -> Progress:

@@ -94,6 +94,11 @@ def probing() -> Job:
     return found
 
 
+def moving() -> Job:
+    found, _ = told(running(crowded=True), RETRYABLE, Stored(FIRST + 1, "own.2"))
+    return found
+
+
 PHASES: Final[dict[Phase, Job]] = {
     Phase.OPENING: told(job(), Delivered())[0],
     Phase.PROBING: probing(),
@@ -101,5 +106,6 @@ PHASES: Final[dict[Phase, Job]] = {
     Phase.REPORTING: told(running(), Reported(done=1))[0],
     Phase.BURYING: told(running(), RAISED)[0],
     Phase.ENDING: told(running(), RETURNED)[0],
+    Phase.MOVING: moving(),
     Phase.SETTLED: told(running(), LeaseLost())[0],
 }

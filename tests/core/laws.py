@@ -52,20 +52,22 @@ def check_append(
         assert current.spent.lost > job.policy.max_lost, "a batch ends before its children"
 
 
-def check_ack(log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, told: Collection[str]) -> None:
+def check_ack(
+    log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, copied: bool, told: Collection[str]
+) -> None:
     """Whether a message, `own` its `<stream>:<sequence>`, may be acknowledged.
 
-    `buried`: it is in `DLQ`. `told`: batches that have had a notice.
+    `buried`: it is in `DLQ`. `copied`: a copy of it waits. `told`: batches that have had a notice.
     """
     tail = log[-1] if log else None
     assert tail is not None or buried, "acknowledged without a trace"
-    if tail is not None and not is_terminal(tail) and not buried and own == tail.origin:
+    if tail is not None and not is_terminal(tail) and not buried and not copied and ticket.origin == tail.origin:
         opening = _opening(log, tail.run)
         assert isinstance(tail, Requeued) or _older(ticket.delivery, opening), "acknowledged while its job goes on"
     if ticket.parent is not None:
         # Where the log names its batch, whoever ends the job pays.
         assert ticket.parent in told or (tail is not None and tail.parent == ticket.parent), "acknowledged, not paid"
-    if tail is not None and is_terminal(tail) and tail.parent is not None and own == tail.origin:
+    if tail is not None and is_terminal(tail) and tail.parent is not None and ticket.origin == tail.origin:
         assert tail.parent in told, "acknowledged before it was paid"
 
 

@@ -46,7 +46,8 @@ def test_a_duplicate_is_acknowledged_where_the_origin_exists() -> None:
 
 
 def test_a_duplicate_that_another_batch_waits_for_comes_back() -> None:
-    found, commands = told(job(ticket(30, parent="b.P2")), Delivered(), LogRead(log(started())))
+    found, _ = told(job(ticket(30, parent="b.P2")), Delivered(), LogRead(log(started())))
+    found, commands = told(found, Probed(exists=True))
     assert (found.phase, commands) == (Phase.SETTLED, (Nak(AWAIT_S),))
 
 

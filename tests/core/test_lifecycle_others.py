@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from contracts.events import Completed, DeliveryRef, Failed, LogEvent, Progress, Spent, Started
+from contracts.events import Completed, DeliveryRef, Failed, LogEvent, Spent
 from tests.core.helpers import (
     FIRST,
     NOW,
@@ -29,7 +29,6 @@ from workers.core.job import (
     Append,
     Buried,
     Bury,
-    Delivered,
     Drained,
     HandOver,
     LeaseLost,
@@ -51,38 +50,22 @@ from workers.core.log import EMPTY
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.REPORTING])
 def test_a_foreign_progress_of_the_attempt_leaves_its_holder_in_place(phase: Phase) -> None:
-    view = log(started(), progress(step="cancelling", cancelling=True))
+    view = log(started(), progress())
     found, commands = told(PHASES[phase], LogRead(view))
     assert (found.phase, commands) == (Phase.RUNNING, ())
-    assert (found.sequence, found.n, found.cancelling) == (FIRST + 1, 2, True)
+    assert (found.sequence, found.n) == (FIRST + 1, 2)
     _, commands = told(found, RETURNED)
     assert commands == (Append(appended(commands, Completed), FIRST + 1),)
-    assert (appended(commands, Completed).n, appended(commands, Completed).cancelling) == (3, True)
+    assert appended(commands, Completed).n == 3
 
 
 @pytest.mark.parametrize("stimulus", [RETURNED, RETRYABLE, GONE])
 def test_an_end_is_appended_after_a_foreign_progress_of_the_attempt(stimulus: Stimulus) -> None:
     ending, commands = told(running(), stimulus)
     first = appended(commands, LogEvent)
-    view = log(started(), progress(step="cancelling", cancelling=True))
-    found, commands = told(ending, LogRead(view), now=after(1))
-    again = msgspec.structs.replace(first, n=3, time=after(1), cancelling=True)
+    found, commands = told(ending, LogRead(log(started(), progress())), now=after(1))
+    again = msgspec.structs.replace(first, n=3, time=after(1))
     assert (found.phase, commands) == (Phase.ENDING, (Append(again, FIRST + 1),))  # type: ignore[arg-type]
-
-
-def test_every_later_event_says_that_it_is_cancelling() -> None:
-    view = log(started(), progress(cancelling=True))
-    batch = job(ticket(number=2, batch=True), actor=None)
-    found, commands = told(batch, Delivered(), LogRead(view))
-    assert appended(commands, Started).cancelling
-    _, commands = told(found, Stored(200), Reported(done=1))
-    assert appended(commands, Progress).cancelling
-
-
-def test_a_new_run_is_not_cancelling() -> None:
-    view = log(started(cancelling=True), failed(cancelling=True), requeued())
-    _, commands = told(job(ticket(30, run=2, batch=True)), Delivered(), LogRead(view))
-    assert not appended(commands, Started).cancelling
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.REPORTING, Phase.ENDING])
@@ -128,7 +111,7 @@ def test_what_was_read_before_its_own_last_event_tells_nothing() -> None:
 
 def test_an_attempt_that_was_adopted_from_another_message_is_not_fenced_by_progress() -> None:
     found, _ = told(running(), Adopted(ticket(30)))
-    found, commands = told(found, LogRead(log(started(), progress(cancelling=True))))
+    found, commands = told(found, LogRead(log(started(), progress())))
     assert (found.phase, commands) == (Phase.RUNNING, ())
 
 

@@ -99,6 +99,11 @@ def _with(act: Callable[..., None], **fields: object) -> Act:
     return lambda world, pick: act(world, pick, **fields)
 
 
+def crowd(world: World, pick: int) -> None:
+    """Too many messages wait out a delay, or no longer; the queue has no room, or has again."""
+    world.crowded, world.full = pick % 2 == 0, pick == 4
+
+
 ACTS: Final[Mapping[str, tuple[int, Act]]] = {
     "step": (16, step),
     "publish": (1, publish),
@@ -125,6 +130,7 @@ ACTS: Final[Mapping[str, tuple[int, Act]]] = {
     "cancel": (1, cancel),
     "replay": (4, replay),
     "purge": (1, purge),
+    "crowd": (2, crowd),
     "wait": (2, wait),
 }
 WEIGHTED: Final = [name for name, (weight, _) in ACTS.items() for _ in range(weight)]
@@ -165,6 +171,7 @@ def leave_in_peace(world: World) -> None:
         elif world.waiting:
             # Whoever comes back waits longest, as with a delay.
             world.deliver(min(world.waiting, key=lambda message: message.deliveries), "g1")
+            world.wait(0.1)
         else:
             break
     assert not world.workers

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from contracts.errors import ErrorInfo
-from contracts.events import Cancelled, Completed, DeliveryRef, Event, Failed, Progress, Requeued, Started, is_terminal
+from contracts.events import Cancelled, Completed, DeliveryRef, Event, Failed, Requeued, Started, is_terminal
 from contracts.joins import Notice
-from tests.core.helpers import after, cancelled, error, event, requeued
+from tests.core.helpers import after, cancelled, cancelling, error, requeued
 from tests.core.laws import check_ack, check_append
 from workers.core import job as core
 from workers.core.job import Job, Phase
@@ -42,10 +44,16 @@ class Message:
     deliveries: int = 0
     holder: Worker | None = None
     settled: bool = False
+    copies: str | None = None
+    """The origin that a moved message bears."""
+
+    @property
+    def own(self) -> str:
+        return f"{self.stream}:{self.sequence}"
 
     @property
     def origin(self) -> str:
-        return f"{self.stream}:{self.sequence}"
+        return self.copies or self.own
 
 
 @dataclass(eq=False)
@@ -82,6 +90,9 @@ class World:
         self.lives = {"g1": 0, "g2": 0}
         self.last_sequence = 0
         self.purged = False
+        self.crowded = False
+        self.full = False
+        self.moves: set[str] = set()
 
     # Messages
 
@@ -133,6 +144,10 @@ class World:
         if children:
             children[pick % len(children)].error = error("decode")
 
+    def twins(self, message: Message) -> list[Message]:
+        """Messages that the same log belongs to: a moved one and its copies."""
+        return [other for other in self.messages if other.origin == message.origin]
+
     # Gateways
 
     def life(self, gateway: str) -> str:
@@ -156,7 +171,8 @@ class World:
             worker.message.holder = None
 
     def feed(self, worker: Worker, stimulus: core.Stimulus) -> None:
-        worker.job, commands = decide(worker.job, stimulus, now=self.now, jitter=0.0)
+        job = msgspec.structs.replace(worker.job, crowded=self.crowded, full=self.crowded and self.full)
+        worker.job, commands = decide(job, stimulus, now=self.now, jitter=0.5)
         worker.commands.extend(commands)
         if worker.job.phase is Phase.SETTLED and not worker.commands:
             self.end(worker)
@@ -198,12 +214,19 @@ class World:
             case core.Read():
                 return core.LogRead(self.view(worker))
             case core.Probe(origin=origin):
-                return core.Probed(any(not found.settled for found in self.messages if found.origin == origin))
-            case core.Run(started=opening, error=why):
+                return core.Probed(any(not found.settled for found in self.messages if found.own == origin))
+            case core.Run(started=opening, error=why, asked=asked):
                 assert any(found is opening for _, found, _ in self.log), "code runs before its started is durable"
                 worker.ran = True
-                if why is not None:
+                if asked is not None:
+                    worker.inbox.append(core.ChildrenEnded({}))
+                elif why is not None:
                     worker.inbox.append(core.Raised(why))
+            case core.EndChildren():
+                assert worker.ran, "children are ended by whoever conducts the batch"
+                worker.inbox.append(core.ChildrenEnded({}))
+            case core.Move(message_id=message_id, run=run):
+                return self.move(worker, message_id, run)
             case core.Bury(reason=reason):
                 return core.Buried(self.bury(message, reason))
             case core.Refuse(reason=reason):
@@ -220,6 +243,17 @@ class World:
             case core.Leave():
                 assert len(worker.commands) == 1, "something is sent after the last word"
         return None
+
+    def move(self, worker: Worker, message_id: str, run: int) -> core.Stimulus:
+        if self.full:
+            return core.MovedOn(done=False)
+        message = worker.message
+        # The server keeps the first of those with one message id.
+        if message_id not in self.moves:
+            self.moves.add(message_id)
+            same = {"parent": message.parent, "index": message.index, "error": message.error}
+            self.publish(message.input_sha256, run=run, copies=worker.job.ticket.origin, **same)
+        return core.MovedOn(done=True)
 
     def hand_over(self, worker: Worker) -> core.Stimulus:
         for other in self.workers:
@@ -283,12 +317,12 @@ class World:
         assert worker.sent is not None
         stored = worker.sent[1]
         if stored is not None and not lost:
-            return core.Stored(stored)
+            return core.Stored(stored, f"e{stored}")
         if not self.log:
             return None if expected == 0 else core.LogRead(EMPTY)
         sequence, tail, _ = self.log[-1]
         if tail is written:
-            return core.Stored(sequence)
+            return core.Stored(sequence, f"e{sequence}")
         return None if sequence == expected else core.LogRead(self.view(worker))
 
     # What an operator does
@@ -303,7 +337,7 @@ class World:
         common = {"time": self.now, "n": tail.n + 1, "run": tail.run, "attempt": tail.attempt, "parent": tail.parent}
         opening = self.opening
         if self.batch and opening is not None and opening.run == tail.run:
-            more = event(Progress, step="cancelling", done=None, cancelling=True, origin=tail.origin, **common)
+            more = cancelling(done=None, origin=tail.origin, **common)
             self.store(more, self.log[-1][0])
             return
         self.store(cancelled(origin=tail.origin, **common), self.log[-1][0])
@@ -312,7 +346,7 @@ class World:
         tail = self.tail
         assert isinstance(tail, Failed)
         letter = next(found for found, sequence in self.letters.items() if sequence == tail.dlq_sequence)
-        original = next(message for message in self.messages if message.origin == letter[0])
+        original = next(message for message in self.messages if message.own == letter[0])
         digest = "" if original.error else original.input_sha256
         self.store(
             requeued(
@@ -343,7 +377,7 @@ class World:
     # What settles
 
     def bury(self, message: Message, reason: str) -> int:
-        return self.letters.setdefault((message.origin, reason), len(self.letters) + 1)
+        return self.letters.setdefault((message.own, reason), len(self.letters) + 1)
 
     def refuse(self, worker: Worker, reason: str) -> None:
         ticket = worker.job.ticket
@@ -369,8 +403,9 @@ class World:
         check_ack(
             [event for _, event, _ in self.log],
             ticket,
-            message.origin,
-            buried=any(origin == message.origin for origin, _ in self.letters),
+            message.own,
+            buried=any(origin == message.own for origin, _ in self.letters),
+            copied=any(other is not message and not other.settled for other in self.twins(message)),
             told={parent for parent, _ in self.notices},
         )
         message.settled = True

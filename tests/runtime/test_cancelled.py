@@ -8,13 +8,13 @@ import anyio
 import pytest
 
 from contracts import subjects
-from contracts.events import Cancelled, Completed, Failed
+from contracts.events import Asked, Cancelled, Completed, Failed
 from tests.runtime.kinds import ENDLESS, Group, Puppet, grouping
 from tests.runtime.world import Hooks, World, names
 from workers import Retry
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
-from workers.runtime.cancel import cancel
+from workers.runtime.cancel import Canceller, Subject
 from workers.runtime.journal import Journal
 
 pytestmark = pytest.mark.anyio
@@ -25,16 +25,9 @@ def _elsewhere(world: World) -> Journal:
 
 
 async def _cancel(world: World, kind: str, job_id: str) -> Any:
-    return await cancel(
-        _elsewhere(world),
-        kind,
-        job_id,
-        reason="no longer wanted",
-        requested_by="the test",
-        gateway="elsewhere",
-        now=world.client.server_now,
-        origin="CONTROL:1",
-    )
+    canceller = Canceller(_elsewhere(world), gateway="elsewhere", now=world.client.server_now)
+    subject = Subject(kind=kind, job_id=job_id, batch=kind == "group", origin="CONTROL:1")
+    return (await canceller.cancel(subject, Asked(reason="no longer wanted", requested_by="the test"))).tail
 
 
 @pytest.mark.parametrize("kind", ENDLESS, ids=lambda kind: str(kind.name))

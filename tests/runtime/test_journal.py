@@ -43,7 +43,7 @@ async def test_an_event_is_stored_as_a_cloudevent_under_the_logs_own_filter() ->
     bus = await connected()
     event = started()
     done = await _journal(bus).append(event, after=0, traceparent=TRACE)
-    assert done == Written(1)
+    assert done == Written(1, "one.1")
     stored = await bus.get(subjects.EVENTS, 1)
     assert stored is not None
     assert stored.subject == "orchestration.echo.started.a"
@@ -90,7 +90,7 @@ async def test_logs_of_other_jobs_and_kinds_do_not_stand_in_the_way() -> None:
     bus = await connected()
     await _logged(bus, started(job_id="b"), completed(2, job_id="b"))
     await _logged(bus, started(kind="group"))
-    assert await _journal(bus).append(started(), after=0) == Written(4)
+    assert await _journal(bus).append(started(), after=0) == Written(4, "one.1")
 
 
 async def test_of_many_writers_one_wins_and_all_see_which() -> None:
@@ -118,7 +118,7 @@ async def test_a_lost_answer_is_found_out_by_reading_the_log(times: int) -> None
     hooks = Hooks()
     bus = await connected(hooks)
     hooks.lose_answers("publish", "orchestration.", times)
-    assert await _journal(bus).append(started(), after=0) == Written(1)
+    assert await _journal(bus).append(started(), after=0) == Written(1, "one.1")
     assert len([*bus.server.stream(subjects.EVENTS).messages()]) == 1
 
 
@@ -127,7 +127,7 @@ async def test_a_lost_request_is_repeated_byte_for_byte(times: int) -> None:
     hooks = Hooks()
     bus = await connected(hooks)
     hooks.lose_requests("publish", "orchestration.", times)
-    assert await _journal(bus).append(started(), after=0) == Written(1)
+    assert await _journal(bus).append(started(), after=0) == Written(1, "one.1")
     [stored] = bus.server.stream(subjects.EVENTS).messages()
     assert stored.headers["ce-id"].endswith(".1"), "the first id of this journal"
 
@@ -137,7 +137,7 @@ async def test_a_lost_request_is_repeated_after_the_logs_last_event_too() -> Non
     bus = await connected(hooks)
     [sequence] = await _logged(bus, started())
     hooks.lose_requests("publish", "orchestration.", times=3)
-    assert await _journal(bus).append(completed(), after=sequence) == Written(sequence + 1)
+    assert await _journal(bus).append(completed(), after=sequence) == Written(sequence + 1, "one.1")
 
 
 async def test_an_answer_that_is_lost_and_then_overtaken_is_still_ours_to_see() -> None:
@@ -170,7 +170,7 @@ async def test_while_the_bus_is_away_an_append_waits() -> None:
         await anyio.sleep(1_000)
         assert done == []
         bus.reconnect()
-    assert done == [Written(1)]
+    assert done == [Written(1, "one.1")]
 
 
 async def test_while_events_is_full_an_append_waits() -> None:
@@ -187,7 +187,7 @@ async def test_while_events_is_full_an_append_waits() -> None:
         await anyio.sleep(100)
         assert done == []
         stream.config["max_bytes"] = room
-    assert done == [Written(1)]
+    assert done == [Written(1, "one.1")]
 
 
 async def test_a_log_that_was_forgotten_under_a_write_reads_as_empty() -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from contracts.errors import ErrorInfo
 from contracts.events import (
+    Cancelled,
     Completed,
     Failed,
     Progress,
@@ -22,13 +23,17 @@ from workers.core.job import (
     Ack,
     Adopted,
     Buried,
+    ChildrenEnded,
     Command,
     Drained,
+    EndChildren,
     Gone,
     Job,
     LeaseLost,
     Leave,
     LogRead,
+    Move,
+    MovedOn,
     Nak,
     Pay,
     Phase,
@@ -84,6 +89,8 @@ def lease_lost(job: Job, stimulus: LeaseLost, now: datetime, jitter: float) -> D
 
 def returned(job: Job, stimulus: Returned, now: datetime, jitter: float) -> Decision:
     assert job.began is not None
+    if job.asked is not None:
+        return job, ()
     event = make_event(
         job,
         Completed,
@@ -96,6 +103,8 @@ def returned(job: Job, stimulus: Returned, now: datetime, jitter: float) -> Deci
 
 
 def raised(job: Job, stimulus: Raised, now: datetime, jitter: float) -> Decision:
+    if job.asked is not None:
+        return job, ()
     spent = Spent(attempts=job.spent.attempts + 1, lost=job.spent.lost)
     job = msgspec.structs.replace(job, spent=spent)
     if not stimulus.error.retryable or spent.attempts >= job.policy.max_attempts:
@@ -112,16 +121,30 @@ def gone(job: Job, stimulus: Gone, now: datetime, jitter: float) -> Decision:
     return _retry(job, stimulus.error, delay_s(job.policy, spent.lost, jitter), now)
 
 
+def children_ended(job: Job, stimulus: ChildrenEnded, now: datetime, jitter: float) -> Decision:
+    assert job.asked is not None
+    event = make_event(
+        job,
+        Cancelled,
+        now,
+        reason=job.asked.reason,
+        requested_by=job.asked.requested_by,
+        stage="running",
+        counts=stimulus.counts,
+    )
+    return append(job, event, Phase.ENDING)
+
+
 def _retry(job: Job, error: ErrorInfo, delay: float, now: datetime) -> Decision:
     assert job.deadline is not None
     # Said so that a delay which is no number, or beyond any date, is none that could be waited for either.
     if not delay < (job.deadline - now).total_seconds():
         # The next attempt could only find its deadline passed.
         return bury(job, error)
-    return _again(job, error, max(0.0, delay), now)
+    return _again(job, error, max(0.0, delay), now, moved=job.crowded and delay > 0)
 
 
-def _again(job: Job, error: ErrorInfo, delay: float, now: datetime) -> Decision:
+def _again(job: Job, error: ErrorInfo, delay: float, now: datetime, *, moved: bool = False) -> Decision:
     event = make_event(
         job,
         Retrying,
@@ -130,6 +153,7 @@ def _again(job: Job, error: ErrorInfo, delay: float, now: datetime) -> Decision:
         delay_ms=round(delay * 1000),
         next_attempt=job.attempt + 1,
         spent=job.spent,
+        moved=moved,
     )
     return append(job, event, Phase.ENDING)
 
@@ -143,10 +167,18 @@ def buried(job: Job, stimulus: Buried, now: datetime, jitter: float) -> Decision
 def ended(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
     end = job.pending
     assert end is not None
+    if isinstance(end, Retrying) and end.moved:
+        job = msgspec.structs.replace(stored_as(job, stimulus, Phase.MOVING), delay_s=end.delay_ms / 1000)
+        return job, (Move(stimulus.event_id, job.run),)
     job = stored_as(job, stimulus, Phase.SETTLED)
     if isinstance(end, Retrying):
         return job, (Nak(end.delay_ms / 1000),)
     return job, (Pay(end, stimulus.sequence), Ack())
+
+
+def moved_on(job: Job, stimulus: MovedOn, now: datetime, jitter: float) -> Decision:
+    # Without room at the tail the message itself goes on: the log's origin is its own.
+    return settled(job, Ack() if stimulus.done else Nak(job.delay_s))
 
 
 # When an append of its own was refused: decide anew
@@ -154,9 +186,11 @@ def ended(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
 
 def refused_while_reporting(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
     log = stimulus.log
-    if _not_fenced(job, log):
-        return msgspec.structs.replace(at(job, log), phase=Phase.RUNNING, pending=None), ()
-    return _overtaken(job, log, Stop())
+    if not _not_fenced(job, log):
+        return _overtaken(job, log, Stop())
+    known = job.asked is not None
+    job = msgspec.structs.replace(at(job, log), phase=Phase.RUNNING, pending=None)
+    return job, () if job.asked is None or known else (EndChildren(job.asked),)
 
 
 def refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
@@ -165,8 +199,12 @@ def refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: flo
     if job.unusable:
         return unusable(job, log, now)
     if _not_fenced(job, log):
+        known = job.asked is not None
         job = at(job, log)
-        again = msgspec.structs.replace(event, n=job.n + 1, time=now, cancelling=job.cancelling)
+        if job.asked is not None and not known and isinstance(event, Completed):
+            # Asked before its end was durable: a batch that is being cancelled ends as `cancelled`.
+            return msgspec.structs.replace(job, phase=Phase.RUNNING, pending=None), (EndChildren(job.asked),)
+        again = msgspec.structs.replace(event, n=job.n + 1, time=now, cancelling=job.asked is not None, asked=job.asked)
         return append(job, again, Phase.ENDING)
     return _overtaken(job, log)
 

@@ -2,10 +2,11 @@
 
     OPENING     its `started` is being appended, or its log read
     PROBING     is the log's origin message still there?
-    RUNNING     an attempt runs
+    RUNNING     an attempt runs, or the children of a batch are being ended
     REPORTING   an attempt runs, and its `progress` is being appended
     BURYING     its message is being written to DLQ
-    ENDING      `completed`, `failed` or `retrying` is being appended
+    ENDING      `completed`, `failed`, `cancelled` or `retrying` is being appended
+    MOVING      its message is being published anew, to the tail of its queue
     SETTLED     nothing more is to be done with this delivery
 
 All of it is data. `lifecycle` decides; whoever carries a command out answers with the next stimulus.
@@ -19,7 +20,7 @@ from datetime import datetime
 from msgspec import Raw, Struct
 
 from contracts.errors import ErrorInfo, Reason
-from contracts.events import Artifact, Event, Moved, Spent, Started
+from contracts.events import Artifact, Asked, Event, Moved, Spent, Started
 from workers.core.log import LogView, Ticket
 from workers.core.retry import RetryPolicy
 
@@ -29,9 +30,11 @@ __all__ = [
     "Append",
     "Buried",
     "Bury",
+    "ChildrenEnded",
     "Command",
     "Delivered",
     "Drained",
+    "EndChildren",
     "Gone",
     "HandOver",
     "HandedOver",
@@ -39,6 +42,8 @@ __all__ = [
     "LeaseLost",
     "Leave",
     "LogRead",
+    "Move",
+    "MovedOn",
     "Nak",
     "Pay",
     "Phase",
@@ -66,6 +71,7 @@ class Phase(enum.Enum):
     REPORTING = "reporting"
     BURYING = "burying"
     ENDING = "ending"
+    MOVING = "moving"
     SETTLED = "settled"
 
 
@@ -92,7 +98,14 @@ class Job(Struct, frozen=True, kw_only=True):
     began: datetime | None = None
     parent: str | None = None
     """The batch that the log names."""
-    cancelling: bool = False
+    asked: Asked | None = None
+    """The batch is being cancelled, and by whom."""
+    crowded: bool = False
+    """So many messages of the lane wait out a delay that this one had better wait in the queue."""
+    full: bool = False
+    """So many wait that not one more may."""
+    delay_s: float = 0.0
+    """What is to be waited, should there be no room to move to."""
     made: int = 0
     """Attempts made in this run."""
     unusable: bool = False
@@ -119,6 +132,8 @@ class Stored(Struct, frozen=True):
     """The event asked for is durable."""
 
     sequence: int
+    event_id: str = ""
+    """Its `ce-id`."""
 
 
 class LogRead(Struct, frozen=True):
@@ -164,10 +179,22 @@ class Gone(Struct, frozen=True):
     error: ErrorInfo
 
 
+class ChildrenEnded(Struct, frozen=True):
+    """Every child of the batch that is being cancelled has ended."""
+
+    counts: dict[str, int]
+
+
 class Buried(Struct, frozen=True):
     """The message is in DLQ."""
 
     sequence: int
+
+
+class MovedOn(Struct, frozen=True):
+    """Whether the message is at the tail of its queue now; there may have been no room."""
+
+    done: bool
 
 
 class Adopted(Struct, frozen=True):
@@ -211,6 +238,14 @@ class Run(Struct, frozen=True):
     started: Started
     error: ErrorInfo | None = None
     """How a batch is to end: end its children, then answer `Raised` with this."""
+    asked: Asked | None = None
+    """The batch is being cancelled: end its children, then answer `ChildrenEnded`."""
+
+
+class EndChildren(Struct, frozen=True):
+    """End the attempt at a batch, and then every child, published or not; answer `ChildrenEnded`."""
+
+    asked: Asked
 
 
 class Stop(Struct, frozen=True):
@@ -252,6 +287,14 @@ class Nak(Struct, frozen=True):
     delay_s: float
 
 
+class Move(Struct, frozen=True):
+    """Publish the message anew, to the tail of its queue, as a copy of this job's; answer `MovedOn`."""
+
+    message_id: str
+    """Of the copy: it is stored once."""
+    run: int
+
+
 class Leave(Struct, frozen=True):
     """Send nothing more on this delivery."""
 
@@ -266,10 +309,12 @@ Stimulus = (
     | Returned
     | Raised
     | Gone
+    | ChildrenEnded
     | Buried
+    | MovedOn
     | Adopted
     | HandedOver
     | Drained
     | LeaseLost
 )
-Command = Append | Read | Probe | Run | Stop | Bury | Refuse | Pay | HandOver | Ack | Nak | Leave
+Command = Append | Read | Probe | Run | EndChildren | Stop | Bury | Refuse | Pay | HandOver | Ack | Nak | Move | Leave

@@ -13,6 +13,7 @@ from workers.core import ending, opening
 from workers.core.job import (
     Adopted,
     Buried,
+    ChildrenEnded,
     Delivered,
     Drained,
     Gone,
@@ -20,6 +21,7 @@ from workers.core.job import (
     Job,
     LeaseLost,
     LogRead,
+    MovedOn,
     Phase,
     Probed,
     Raised,
@@ -64,6 +66,7 @@ TABLE: Final[dict[tuple[Phase, type], Transition]] = {
     (Phase.RUNNING, Returned): ending.returned,
     (Phase.RUNNING, Raised): ending.raised,
     (Phase.RUNNING, Gone): ending.gone,
+    (Phase.RUNNING, ChildrenEnded): ending.children_ended,
     (Phase.RUNNING, Adopted): ending.adopted,
     (Phase.RUNNING, LogRead): ending.log_moved,
     (Phase.RUNNING, Drained): ending.drained,
@@ -76,5 +79,7 @@ TABLE: Final[dict[tuple[Phase, type], Transition]] = {
     (Phase.ENDING, Stored): ending.ended,
     (Phase.ENDING, LogRead): ending.refused_while_ending,
     (Phase.ENDING, LeaseLost): ending.lease_lost,
+    (Phase.MOVING, MovedOn): ending.moved_on,
+    (Phase.MOVING, LeaseLost): ending.lease_lost,
 }
 """Every legal transition."""

@@ -12,6 +12,7 @@ import msgspec
 
 from contracts.events import (
     Requeued,
+    Retrying,
     Started,
 )
 from workers.core import start as table
@@ -69,13 +70,27 @@ def log_read_opening(job: Job, stimulus: LogRead, now: datetime, jitter: float) 
     job = msgspec.structs.replace(job, pending=None)
     if job.unusable:
         return unusable(job, stimulus.log, now)
-    return _follow(job, stimulus.log, table.start(job.ticket, stimulus.log, max_lost=job.policy.max_lost), now)
+    verdict = table.start(job.ticket, stimulus.log, max_lost=job.policy.max_lost)
+    rest = _rest_of_delay(stimulus.log, now)
+    if isinstance(verdict, table.Open) and rest > 0 and not job.full:
+        return settled(job, Nak(rest))
+    return _follow(job, stimulus.log, verdict, now)
+
+
+def _rest_of_delay(log: LogView, now: datetime) -> float:
+    """What a message that was moved to the tail has not yet waited there."""
+    tail = log.tail
+    if not isinstance(tail, Retrying) or not tail.moved:
+        return 0.0
+    return tail.delay_ms / 1000 - (now - tail.time).total_seconds()
 
 
 def probed(job: Job, stimulus: Probed, now: datetime, jitter: float) -> Decision:
     assert job.log is not None
     if stimulus.exists:
-        return settled(job, Ack())
+        tail = job.log.tail
+        assert tail is not None, "an empty log has no origin to lose"
+        return settled(job, Nak(AWAIT_S) if table.awaits(job.ticket, tail) else Ack())
     verdict = table.becomes_origin(job.ticket, job.log, max_lost=job.policy.max_lost)
     return _follow(msgspec.structs.replace(job, phase=Phase.OPENING), job.log, verdict, now)
 
@@ -158,8 +173,11 @@ def _open(job: Job, verdict: table.Open, now: datetime, log: LogView | None = No
 def opened(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
     started = job.pending
     assert isinstance(started, Started)
+    job = stored_as(job, stimulus, Phase.RUNNING)
+    if job.asked is not None:
+        return job, (Run(started, asked=job.asked),)
     ends = job.ticket.batch and job.spent.lost > job.policy.max_lost
-    return stored_as(job, stimulus, Phase.RUNNING), (Run(started, lost_too_often(job) if ends else None),)
+    return job, (Run(started, lost_too_often(job) if ends else None),)
 
 
 def handed_over(job: Job, stimulus: HandedOver, now: datetime, jitter: float) -> Decision:

@@ -72,7 +72,7 @@ def at(job: Job, log: LogView) -> Job:
         run=tail.run,
         attempt=tail.attempt,
         parent=tail.parent,
-        cancelling=tail.cancelling,
+        asked=tail.asked,
     )
 
 
@@ -91,7 +91,8 @@ def make_event(job: Job, kind: type[LogEvent], now: datetime, **fields: Any) -> 
         parent=job.parent,
         correlation_id=ticket.correlation_id,
         subject_id=ticket.subject_id,
-        cancelling=job.cancelling,
+        cancelling=job.asked is not None,
+        asked=job.asked,
         **fields,
     )
 

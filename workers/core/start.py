@@ -22,6 +22,7 @@ __all__ = [
     "Settle",
     "Silence",
     "Verdict",
+    "awaits",
     "becomes_origin",
     "start",
 ]
@@ -56,7 +57,7 @@ class Await(Struct, frozen=True):
 
 
 class Probe(Struct, frozen=True):
-    """A duplicate, if the log's origin message still exists; otherwise it becomes the origin."""
+    """A duplicate, or one to be awaited, if the log's origin message still exists; otherwise it becomes the origin."""
 
 
 class Adopt(Struct, frozen=True):
@@ -110,11 +111,14 @@ def _other_message(ticket: Ticket, log: LogView, tail: Event) -> Verdict:
         return Conflict()
     if is_terminal(tail):
         return Settle()
-    if ticket.parent is not None and ticket.parent != tail.parent:
-        return Await()
     if ticket.queued and _never_moved(log, tail):
         return Probe()
-    return Duplicate()
+    return Await() if awaits(ticket, tail) else Duplicate()
+
+
+def awaits(ticket: Ticket, tail: Event) -> bool:
+    """Whether a batch that the log does not name waits for this message's job."""
+    return ticket.parent is not None and ticket.parent != tail.parent
 
 
 def _never_moved(log: LogView, tail: Event) -> bool:

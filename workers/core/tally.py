@@ -22,6 +22,8 @@ class Tally(Struct):
     """`<kind>.<id>` of each child."""
     since: int = 0
     """Ends in `EVENTS` up to this sequence belong to an earlier run; of those only `completed` counts."""
+    letters: int = 0
+    """Refusals in `DLQ` up to this sequence belong to an earlier run, and do not count."""
     ends: dict[int, Notice] = {}
     places: dict[str, int] = {}
     """Of the children, by their names."""
@@ -33,13 +35,19 @@ class Tally(Struct):
         """Take a notice in; True where it changed something."""
         # By name: whoever found the end with a stranger's message of the same id in hand does not know the place.
         place = self.places.get(notice.child)
-        if place is None or (notice.outcome in ("failed", "cancelled") and notice.sequence <= self.since):
+        if place is None or self._is_over(notice):
             return False
         known = self.ends.get(place)
         if known is not None and _rank(known) >= _rank(notice):
             return False
         self.ends[place] = notice
         return True
+
+    def _is_over(self, notice: Notice) -> bool:
+        """Whether it tells of an earlier run of the batch."""
+        if notice.outcome == "refused":
+            return notice.sequence <= self.letters
+        return notice.outcome != "completed" and notice.sequence <= self.since
 
     @property
     def done(self) -> bool:

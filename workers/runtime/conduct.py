@@ -7,27 +7,26 @@ are read from the first one on, so whoever takes the batch over comes to the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from contracts import events, joins, subjects
-from contracts import headers as h
-from contracts.codec import canonical
-from contracts.errors import ErrorInfo, Reason, bounded
-from contracts.events import Cancelled, Completed, Failed, Started
+from contracts.errors import ErrorInfo, bounded
+from contracts.events import Asked, Cancelled, Completed, Failed, Started
 from contracts.tokens import is_token
-from infra.bus.base import BusError, NoSuchSubject, Stored, StreamFull, TooLarge
+from infra.bus.base import Stored
 from workers.core import job as core
-from workers.core.tally import Tally, child_id, duplicate_keys
+from workers.core.tally import Tally, duplicate_keys
 from workers.kinds.registry import Child, ChildEnd, Fail, Kind
 from workers.runtime.attempt import Throttle, bounded_result
-from workers.runtime.cancel import cancel
+from workers.runtime.children import Children, Unfit
 from workers.runtime.intake import Received
+from workers.runtime.patience import patiently
 from workers.runtime.rooms import Rooms
 
 __all__ = ["Conduct"]
@@ -36,18 +35,8 @@ log = logging.getLogger("jetray.conduct")
 
 PROGRESS_S: Final = 0.5
 """Between two `progress` of a batch."""
-FIRST_WAIT_S: Final = 0.05
-LAST_WAIT_S: Final = 2.0
-RUN: Final = 1
-"""The run that a child's first message opens."""
-
-
-class _Unfit(Exception):
-    """The batch cannot be expanded, or a child of it cannot be published."""
-
-    def __init__(self, reason: Reason, name: str, message: str) -> None:
-        super().__init__(message)
-        self.error = ErrorInfo(reason=reason, type=name, message=bounded(message))
+ENDED_AT_ONCE: Final = 64
+"""Children that are being ended side by side."""
 
 
 class Conduct:
@@ -58,24 +47,23 @@ class Conduct:
     ) -> None:
         self._rooms = rooms
         self._batch: Any = rooms.batches[kind.name]
-        self._kind = kind
         self._received = received
         self._started = started
         self._post = post
         self._name = f"{started.kind}.{started.job_id}"
-        self._children: Sequence[Child] = ()
-        self._ids: list[str] = []
+        self._children = self._known(())
         self._tally = Tally(())
+        self._folded_to = 0
         self._folded = anyio.Event()
 
     async def run(self) -> None:
-        """To the outcome; cancelled, the children go on, for whoever conducts the batch next."""
+        """To the outcome; stopped, the children go on, for whoever conducts the batch next."""
         left = (self._started.deadline - self._rooms.bus.server_now()).total_seconds()
         try:
             with anyio.move_on_after(max(0.0, left)):
                 self._post(await self._conduct())
                 return
-        except _Unfit as unfit:
+        except Unfit as unfit:
             await self.give_up(unfit.error, "the batch cannot be carried out")
             return
         error = ErrorInfo(
@@ -85,18 +73,21 @@ class Conduct:
 
     async def give_up(self, error: ErrorInfo, reason: str) -> None:
         """End every child, published or not, and then the batch with `error`."""
-        if not self._children:
-            with suppress(_Unfit):
-                await self._expand()
         await self._end_children(reason)
         self._post(core.Raised(error))
 
+    async def cancel(self, asked: Asked) -> None:
+        """End every child, published or not, for whoever asked for it."""
+        self._post(core.ChildrenEnded(await self._end_children(f"its batch was cancelled: {asked.reason}")))
+
     async def _conduct(self) -> core.Stimulus:
         await self._expand()
+        if self._started.run > 1 or self._started.attempt > 1:
+            await self._catch_up()
         async with anyio.create_task_group() as group:
             throttle = Throttle(self._post, PROGRESS_S, group)
             group.start_soon(self._fold, throttle)
-            unfit = await self._publish_all()
+            unfit = await self._send_all()
             while unfit is None and not self._tally.done:
                 await self._folded.wait()
             throttle.close()
@@ -105,89 +96,76 @@ class Conduct:
             raise unfit
         return await self._reduce([await self._end_of(index) for index in range(len(self._children))])
 
+    # Children out
+
     async def _expand(self) -> None:
         try:
             children = list(self._batch.expand(self._received.input))
         except Exception as error:
-            raise _Unfit("user", type(error).__name__, str(error)) from error
+            raise Unfit("user", type(error).__name__, str(error)) from error
         if not all(_is_well_formed(child) for child in children):
-            raise _Unfit("user", "BadExpansion", "expand must give a Child with a text key and a token as its kind")
+            raise Unfit("user", "BadExpansion", "expand must give a Child with a text key and a token as its kind")
         twice = duplicate_keys([child.key for child in children])
         if twice:
-            raise _Unfit("user", "DuplicateKey", f"the batch names {', '.join(map(repr, twice[:10]))} more than once")
+            raise Unfit("user", "DuplicateKey", f"the batch names {', '.join(map(repr, twice[:10]))} more than once")
         if not children:
-            raise _Unfit("user", "EmptyBatch", "the batch has no children")
+            raise Unfit("user", "EmptyBatch", "the batch has no children")
+        since, letters = await self._since()
         # Known from here on, so that whatever ends the batch ends them.
-        self._children = children
-        self._ids = [child_id(self._started.job_id, child.key) for child in children]
-        since = 0
-        if self._started.run > 1:
-            requeued = await self._rooms.journal.requeued(self._started.kind, self._started.job_id)
-            since = 0 if requeued is None else requeued[0]
-        self._tally = Tally([f"{c.kind}.{i}" for c, i in zip(children, self._ids, strict=True)], since)
+        self._children = self._known(children, since)
+        self._tally = Tally(self._children.names, since, letters)
 
-    # Children out
+    async def _since(self) -> tuple[int, int]:
+        """Where this run began: in `EVENTS`, and in `DLQ`."""
+        if self._started.run == 1:
+            return 0, 0
+        requeued = await self._rooms.journal.requeued(self._started.kind, self._started.job_id)
+        return (0, 0) if requeued is None else (requeued[0], requeued[1].dlq_sequence)
 
-    async def _publish_all(self) -> _Unfit | None:
-        for index, child in enumerate(self._children):
+    def _known(self, children: Any, since: int = 0) -> Children:
+        return Children(self._rooms, self._started, children, since=since, traceparent=self._received.traceparent)
+
+    async def _send_all(self) -> Unfit | None:
+        for index in range(len(self._children)):
             if index not in self._tally.ends:
-                unfit = await self._publish(index, child)
-                if unfit is not None:
+                try:
+                    await self._children.send(index)
+                except Unfit as unfit:
                     return unfit
         return None
 
-    async def _publish(self, index: int, child: Child) -> _Unfit | None:
-        try:
-            body = canonical(child.input)
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            return _Unfit("user", type(error).__name__, f"child {child.key} cannot be published: {error}")
-        headers = {
-            h.MSG_ID: f"{child.kind}.{self._ids[index]}.{RUN}",
-            h.JOB_ID: self._ids[index],
-            h.PARENT: self._name,
-            h.INDEX: str(index),
-            h.CORRELATION: self._started.correlation_id or self._started.job_id,
-        }
-        if self._received.traceparent is not None:
-            headers[h.TRACEPARENT] = self._received.traceparent
-        wait = FIRST_WAIT_S
-        while True:
-            try:
-                await self._rooms.bus.publish(subjects.job(child.kind), body, headers)
-                return None
-            except NoSuchSubject:
-                return _Unfit("unknown_kind", "UnknownKind", f"no gateway has registered kind {child.kind}")
-            except TooLarge as error:
-                return _Unfit("too_large", "TooLarge", f"child {child.key}: {error}")
-            except StreamFull as error:
-                log.info("%s waits for room in jobs.%s: %s", self._name, child.kind, error)
-            except BusError as error:
-                log.info("%s waits to publish a child: %s", self._name, error)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, LAST_WAIT_S)
-
     # Notices in
 
+    async def _catch_up(self) -> None:
+        """Fold the notices that are there already."""
+        subject = subjects.child_notice(self._name)
+        last = await patiently(lambda: self._rooms.bus.last(subjects.JOINS, subject), what=f"reading {subject}")
+        if last is None:
+            return
+        async with aclosing(self._rooms.bus.follow(subjects.JOINS, subject, after=self._folded_to)) as stored:
+            while self._folded_to < last.sequence:
+                await self._take(await anext(stored))
+
     async def _fold(self, throttle: Throttle) -> None:
-        following = self._rooms.bus.follow(subjects.JOINS, subjects.child_notice(self._name))
+        following = self._rooms.bus.follow(subjects.JOINS, subjects.child_notice(self._name), after=self._folded_to)
         async with aclosing(following) as stored:
             async for message in stored:
-                await self._take(message, throttle)
+                if await self._take(message):
+                    throttle.offer(self._report(self._tally.counts()))
+                    self._folded.set()
+                    self._folded = anyio.Event()
 
-    async def _take(self, message: Stored, throttle: Throttle) -> None:
+    async def _take(self, message: Stored) -> bool:
+        """Take a notice in; True where it changed the tally."""
+        self._folded_to = message.sequence
         try:
             notice = joins.decode(message.body)
         except msgspec.DecodeError as error:
             log.warning("%s: message %d of JOINS is no notice: %s", self._name, message.sequence, error)
-            return
+            return False
         if notice.child not in self._tally.places or (notice.outcome == "refused" and await self._is_ours(notice)):
-            return
-        if self._tally.fold(notice):
-            throttle.offer(
-                core.Reported(done=len(self._tally.ends), total=len(self._children), counts=dict(self._tally.counts()))
-            )
-            self._folded.set()
-            self._folded = anyio.Event()
+            return False
+        return self._tally.fold(notice)
 
     async def _is_ours(self, notice: joins.Notice) -> bool:
         """A refused message says nothing of a child whose log names this batch: it lives, under an earlier message."""
@@ -195,13 +173,21 @@ class Conduct:
         view = await self._rooms.journal.read(kind, job_id)
         return view.tail is not None and view.tail.parent == self._name
 
+    def _report(self, counts: Mapping[str, int]) -> core.Reported:
+        total = len(self._children)
+        return core.Reported(done=total - counts["open"], total=total, counts=dict(counts))
+
     # The end
 
     async def _end_of(self, index: int) -> ChildEnd:
         notice, child = self._tally.ends[index], self._children[index]
         event = None if notice.outcome == "refused" else await self._terminal(notice.sequence)
         return ChildEnd(
-            child=child, job_id=self._ids[index], outcome=notice.outcome, event=event, error=_error(notice, event)
+            child=child,
+            job_id=self._children.ids[index],
+            outcome=notice.outcome,
+            event=event,
+            error=_error(notice, event),
         )
 
     async def _terminal(self, sequence: int) -> Completed | Failed | Cancelled | None:
@@ -223,28 +209,28 @@ class Conduct:
         name = f"results/{self._started.kind}/{self._started.job_id}/{self._started.run}-{self._started.attempt}.json"
         return core.Returned(await bounded_result(self._rooms.store, body, name))
 
-    async def _end_children(self, reason: str) -> None:
-        """Cancel every child that has not ended, published or not."""
-        async with anyio.create_task_group() as group:
-            for index, child in enumerate(self._children):
-                if index not in self._tally.ends:
-                    self._cancel(group, child.kind, self._ids[index], reason)
+    async def _end_children(self, reason: str) -> dict[str, int]:
+        """Cancel every child that has not ended, published or not: how many ended how."""
+        if not len(self._children):
+            with suppress(Unfit):
+                await self._expand()
+        await self._catch_up()
+        counts = Counter(self._tally.counts())
+        asked, room = Asked(reason=bounded(reason), requested_by=self._name), anyio.CapacityLimiter(ENDED_AT_ONCE)
 
-    def _cancel(self, group: TaskGroup, kind: str, job_id: str, reason: str) -> None:
-        group.start_soon(
-            lambda: cancel(
-                self._rooms.journal,
-                kind,
-                job_id,
-                reason=reason,
-                requested_by=self._name,
-                gateway=self._started.gateway,
-                now=self._rooms.bus.server_now,
-                origin=self._started.origin,
-                parent=self._name,
-                correlation_id=self._started.correlation_id,
-            )
-        )
+        async def end(index: int) -> None:
+            async with room:
+                outcome = await self._children.end(index, asked)
+            if outcome is not None:
+                counts.update({outcome: 1, "open": -1})
+                throttle.offer(self._report(counts))
+
+        async with anyio.create_task_group() as ending:
+            throttle = Throttle(self._post, PROGRESS_S, ending)
+            for index in range(len(self._children)):
+                if index not in self._tally.ends:
+                    ending.start_soon(end, index)
+        return dict(counts)
 
 
 def _is_well_formed(child: Any) -> bool:

@@ -18,15 +18,16 @@ from anyio.abc import TaskGroup
 from contracts import control, subjects
 from contracts.codec import Undecodable, decode
 from contracts.errors import bounded
-from contracts.events import Cancelled, Event, Started, event_name, is_terminal
+from contracts.events import Asked, Cancelled, event_name, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
 from infra.bus.base import Bus, Delivery, Puller
 from workers.core.log import LogView
-from workers.runtime.cancel import cancel
+from workers.runtime.cancel import Canceller, Subject
 from workers.runtime.fleet import Fleet
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.patience import patiently
+from workers.runtime.registered import registered
 from workers.runtime.replay import Refusal, Replayer
 from workers.runtime.settle import Settle
 from workers.runtime.topology import control_durables
@@ -62,6 +63,7 @@ class Control:
         self._leases = leases
         self._fleet = fleet
         self._replayer = replayer
+        self._canceller = Canceller(journal, gateway=gateway, now=bus.server_now)
         self._gateway = gateway
         self._drain = drain
         self._began = bus.server_now()
@@ -125,24 +127,14 @@ class Control:
 
     async def _cancel(self, kind: str, job_id: str, delivery: Delivery) -> str:
         request = _request(delivery)
-        info = await self._replayer.registered(kind)
+        info = await registered(self._bus, kind)
         if info is None:
             raise Refusal(f"no gateway has registered kind {kind}")
         view = await self._journal.read(kind, job_id)
         await self._refuse_stale(view, delivery.stored)
-        if info.batch and _is_under_way(view):
-            raise Refusal("a batch under way cannot be cancelled in this version; its children can, one by one")
-        end = await cancel(
-            self._journal,
-            kind,
-            job_id,
-            reason=request.reason,
-            requested_by=request.requested_by,
-            gateway=self._gateway,
-            now=self._bus.server_now,
-            origin=f"{subjects.CONTROL}:{delivery.sequence}",
-        )
-        return _how(end, view)
+        subject = Subject(kind=kind, job_id=job_id, batch=info.batch, origin=f"{subjects.CONTROL}:{delivery.sequence}")
+        asked = Asked(reason=request.reason, requested_by=request.requested_by)
+        return _how(view, await self._canceller.cancel(subject, asked))
 
     async def _refuse_stale(self, view: LogView, given: datetime) -> None:
         """A command given before an operator's replay opened the run was meant for the run before."""
@@ -164,13 +156,13 @@ def _request(delivery: Delivery) -> control.CancelRequest:
     return control.CancelRequest(reason=bounded(request.reason), requested_by=bounded(request.requested_by))
 
 
-def _is_under_way(view: LogView) -> bool:
-    return view.tail is not None and not is_terminal(view.tail) and isinstance(view.opening, Started)
-
-
-def _how(end: Event, before: LogView) -> str:
+def _how(before: LogView, after: LogView) -> str:
     """A job that is cancelled already is what was asked for; one that ended otherwise is not."""
-    if not isinstance(end, Cancelled):
-        raise Refusal(f"it has {event_name(end)} already")
-    was_over = before.tail is not None and is_terminal(before.tail)
-    return "it was cancelled already" if was_over else f"cancelled while {end.stage}"
+    tail = after.tail
+    assert tail is not None, "a log that a cancel was appended to has an event"
+    if isinstance(tail, Cancelled):
+        was_over = before.tail is not None and is_terminal(before.tail)
+        return "it was cancelled already" if was_over else f"cancelled while {tail.stage}"
+    if is_terminal(tail):
+        raise Refusal(f"it has {event_name(tail)} already")
+    return "its holder ends every child, and then the batch"

@@ -23,6 +23,7 @@ from infra.store.base import Store
 from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.control import Control
+from workers.runtime.delayed import Delayed
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -86,6 +87,7 @@ class Gateway:
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
             settle=Settle(bus, store, pressure),
             live=Live(),
+            delayed=Delayed(settings.retry.delayed),
             fleet=fleet,
             pressure=pressure,
             jitter=jitter,
@@ -102,7 +104,7 @@ class Gateway:
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
-            house.start_soon(watch, rooms.bus, rooms.journal, rooms.live)
+            house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
                 async with anyio.create_task_group() as pulls:
@@ -233,14 +235,15 @@ class Gateway:
         rooms = self._rooms
         while True:
             for kind in rooms.kinds:
+                names = [lane_durable(kind, high=high) for high in (True, False)]
                 try:
-                    lanes = [
-                        await rooms.bus.consumer(subjects.JOBS, lane_durable(kind, high=high)) for high in (True, False)
-                    ]
+                    lanes = {name: await rooms.bus.consumer(subjects.JOBS, name) for name in names}
                 except BusError as error:
                     log.debug("depth of %s is not known: %s", kind, error)
-                else:
-                    rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes)
+                    continue
+                rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes.values())
+                for name, lane in lanes.items():
+                    rooms.delayed.told(name, lane.unacknowledged)
             await anyio.sleep(DEPTHS_S)
 
 

@@ -25,6 +25,8 @@ class Written(Struct, frozen=True):
     """The event is durable."""
 
     sequence: int
+    event_id: str
+    """Its `ce-id`."""
 
 
 class Journal:
@@ -50,12 +52,13 @@ class Journal:
         subject = subjects.event(event.kind, name, event.job_id)
         body = events.encode(event)
         headers = self._headers(event, name, after, traceparent)
+        event_id = headers[h.CE_ID]
 
         async def once() -> Written | LogView:
             try:
-                return Written((await self._bus.publish(subject, body, headers)).sequence)
+                return Written((await self._bus.publish(subject, body, headers)).sequence, event_id)
             except (WrongSequence, NoAnswer):
-                answer = await self._who_won(event, headers[h.CE_ID], after)
+                answer = await self._who_won(event, event_id, after)
                 if answer is None:
                     raise
                 return answer
@@ -106,7 +109,7 @@ class Journal:
             # A log that was expected to go on and is gone was forgotten by age; an empty one may be begun.
             return None if after == 0 else EMPTY
         if tail.headers.get(h.CE_ID) == ce_id:
-            return Written(tail.sequence)
+            return Written(tail.sequence, ce_id)
         if tail.sequence == after:
             return None
         return await self._view(tail)

@@ -6,28 +6,23 @@ and a second copy of it finds a log that knows it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
-from contracts import catalogue, dlq, headers, inbound, subjects
+from contracts import dlq, headers, inbound
 from contracts.events import Failed, Requeued, is_terminal
-from contracts.subjects import DLQ, KINDS
+from contracts.subjects import DLQ
 from infra.bus.base import Bus, NoSuchSubject, Stored, TooLarge
 from infra.store.base import Store
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
 from workers.runtime.journal import Journal, Written
 from workers.runtime.patience import patiently
+from workers.runtime.registered import registered
+from workers.runtime.reissue import reissue
 
 __all__ = ["Refusal", "Replayer"]
-
-log = logging.getLogger("jetray.replay")
-
-_NOT_COPIED: Final = ("nats-", "jetray-job-id", "jetray-run", "jetray-origin")
-"""Headers of the original that its copy must not bear: a raw `Nats-Expected-*` would make it refusable."""
 
 
 class Refusal(Exception):
@@ -35,7 +30,7 @@ class Refusal(Exception):
 
 
 class Replayer:
-    """Replays dead letters, and children of batches that run again."""
+    """Replays dead letters."""
 
     def __init__(
         self,
@@ -54,45 +49,39 @@ class Replayer:
         self._limits = limits
         self._gateway = gateway
 
-    async def registered(self, kind: str) -> catalogue.KindInfo | None:
-        """What is known of a kind that some gateway has registered."""
-        value = await patiently(lambda: self._bus.value(KINDS, kind), what=f"reading KV {KINDS} {kind}")
-        return None if value is None else catalogue.decode(value)
-
     async def replay(self, sequence: int) -> str:
         """Open the next run of the job that dead letter `sequence` tells of. What was done, in words; or `Refusal`."""
         letter = await patiently(lambda: self._bus.get(DLQ, sequence), what=f"reading {DLQ}:{sequence}")
         if letter is None:
             raise Refusal(f"DLQ holds no message {sequence}")
         kind, job_id = letter.headers[headers.KIND], letter.headers[headers.JOB_ID]
-        info = await self.registered(kind)
-        if info is None:
+        if await registered(self._bus, kind) is None:
             raise Refusal(f"no gateway has registered kind {kind}")
-        if info.batch:
-            raise Refusal("a batch cannot be replayed in this version; publish it under another id")
         originals = await self._originals(letter)
         requeued = await self._requeued(letter, kind, job_id, originals)
         if requeued is None:
             return "its replay has ended already"
         body = await self._body(letter)
-        await self.publish(requeued, body, originals, letter.headers.get(headers.ORIGIN_SUBJECT, ""))
+        await self._publish(requeued, body, originals, letter.headers.get(headers.ORIGIN_SUBJECT, ""))
         return f"{kind}.{job_id} goes into run {requeued.run}"
 
-    async def publish(self, requeued: Requeued, body: bytes, originals: Mapping[str, str], origin_subject: str) -> None:
+    async def _publish(self, requeued: Requeued, body: bytes, originals: Mapping[str, str], subject: str) -> None:
         """Publish the message of a run that `requeued` opened."""
-        kept = {name: value for name, value in originals.items() if not name.lower().startswith(_NOT_COPIED)}
-        bears = {
-            **kept,
-            headers.MSG_ID: f"{requeued.kind}.{requeued.job_id}.{requeued.run}",
-            headers.JOB_ID: requeued.job_id,
-            headers.RUN: str(requeued.run),
-            headers.ORIGIN_SUBJECT: origin_subject,
-        }
-        subject = subjects.job(requeued.kind)
+        kind, job_id, run = requeued.kind, requeued.job_id, requeued.run
         try:
-            await patiently(lambda: self._bus.publish(subject, body, bears), what=subject, unless=(NoSuchSubject,))
+            await reissue(
+                self._bus,
+                kind=kind,
+                job_id=job_id,
+                run=run,
+                body=body,
+                originals=originals,
+                subject=subject,
+                message_id=f"{kind}.{job_id}.{run}",
+                unless=(NoSuchSubject,),
+            )
         except (NoSuchSubject, TooLarge) as error:
-            raise Refusal(f"{subject} does not take the message: {error}") from error
+            raise Refusal(f"the queue of {kind} does not take the message: {error}") from error
 
     async def _requeued(self, letter: Stored, kind: str, job_id: str, originals: Mapping[str, str]) -> Requeued | None:
         """The `requeued` of this dead letter: ours of an earlier try, or a new one. None where its run has ended."""

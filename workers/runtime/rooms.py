@@ -9,6 +9,7 @@ from infra.bus.base import Bus
 from infra.pool.base import Pool
 from infra.store.base import Store
 from workers.kinds.registry import Kind
+from workers.runtime.delayed import Delayed
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -37,6 +38,7 @@ class Rooms:
     leases: Leases
     settle: Settle
     live: Live
+    delayed: Delayed
     fleet: Fleet
     pressure: Pressure
     jitter: Callable[[], float] = field(repr=False)

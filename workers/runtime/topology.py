@@ -12,8 +12,8 @@ from workers.settings import Settings, owns_planning
 __all__ = ["topology"]
 
 DAY: Final = 86_400.0
-DELAYED: Final = 1_000
-"""Room in `max_ack_pending` for messages that wait out a delay: each keeps its place."""
+IN_HAND: Final = 1_000
+"""Room in `max_ack_pending` for messages in hand, beside those that wait out a delay: each of these keeps its place."""
 
 
 def topology(settings: Settings, kinds: Iterable[str]) -> Topology:
@@ -115,7 +115,7 @@ def _consumers(settings: Settings, kind: str) -> Iterable[ConsumerSpec]:
             name=lane_durable(kind, high=high),
             subject=subjects.job(kind, high=high),
             ack_wait_s=settings.gateway.ack_wait_s,
-            max_ack_pending=2 * DELAYED,
+            max_ack_pending=settings.retry.delayed + IN_HAND,
         )
 
 
@@ -152,7 +152,7 @@ def _route(settings: Settings, index: int) -> RouteSpec:
         name=route.durable,
         subject=route.subject,
         ack_wait_s=settings.gateway.ack_wait_s,
-        max_ack_pending=2 * DELAYED,
+        max_ack_pending=settings.retry.delayed + IN_HAND,
         deliver=route.deliver,
         fallback=planning if owns_planning(route.subject) else None,
     )

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from contracts.codec import encode
 from contracts.events import Requeued, Started
 from contracts.fleet import IntakeRefused
-from infra.bus.base import Delivery
+from infra.bus.base import Delivery, NoSuchSubject, StreamFull, TooLarge
 from infra.pool.base import Reservation
 from workers.core import job as core
 from workers.core.job import Job, Phase
@@ -29,6 +29,7 @@ from workers.runtime.intake import Received
 from workers.runtime.journal import Written
 from workers.runtime.lease import Lease
 from workers.runtime.quarantine import Undecided
+from workers.runtime.reissue import reissue
 from workers.runtime.rooms import Rooms
 
 __all__ = ["Worker"]
@@ -56,6 +57,7 @@ class Worker:
         self._reservation: Reservation | None = None
         self._told: LogView | None = None
         self._drained = False
+        self._ran: core.Run | None = None
         self._lease: Lease
         self._received: Received
         self.job: Job | None = None
@@ -174,6 +176,9 @@ class Worker:
         stimulus: core.Stimulus = core.Delivered() if error is None else core.Undecodable(error)
         while True:
             before = self.job.phase
+            crowded, full = self._rooms.delayed.crowded(self._delivery.consumer)
+            if (crowded, full) != (self.job.crowded, self.job.full):
+                self.job = msgspec.structs.replace(self.job, crowded=crowded, full=full)
             self.job, commands = decide(
                 self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter()
             )
@@ -208,7 +213,7 @@ class Worker:
         )
         if isinstance(done, Written):
             self._rooms.fleet.appended(command.event)
-            return core.Stored(done.sequence)
+            return core.Stored(done.sequence, done.event_id)
         return core.LogRead(self._seen(done))
 
     async def _read(self, command: core.Read, group: TaskGroup | None) -> core.Stimulus:
@@ -220,6 +225,7 @@ class Worker:
         return core.Probed(await self._rooms.journal.exists(stream, int(sequence)))
 
     async def _run(self, command: core.Run, group: TaskGroup | None) -> None:
+        self._ran = command
         self._rooms.live.runs(self)
         if group is None:
             if self._told is not None and self._is_news(self._told):
@@ -240,10 +246,18 @@ class Worker:
 
     async def _conduct(self, command: core.Run) -> None:
         conduct = Conduct(self._rooms, self._kind, self._received, command.started, self._hear)
-        if command.error is None:
-            await conduct.run()
-        else:
+        if command.asked is not None:
+            await conduct.cancel(command.asked)
+        elif command.error is not None:
             await conduct.give_up(command.error, "the batch was lost too often")
+        else:
+            await conduct.run()
+
+    async def _end_children(self, command: core.EndChildren, group: TaskGroup | None) -> None:
+        assert self._ran is not None, "a batch is cancelled by its holder once it has begun"
+        await self._stop(core.Stop(), group)
+        self._attempt, self._attempt_over = anyio.CancelScope(), anyio.Event()
+        await self._run(core.Run(self._ran.started, asked=command.asked), group)
 
     async def _attempt_on_pool(self, started: Started) -> None:
         reservation, self._reservation = self._reservation, None
@@ -302,6 +316,27 @@ class Worker:
 
     async def _nak(self, command: core.Nak, group: TaskGroup | None) -> None:
         await self._rooms.settle.nak(self._delivery, command.delay_s)
+        self._rooms.delayed.gave_back(self._delivery, command.delay_s)
+
+    async def _move(self, command: core.Move, group: TaskGroup | None) -> core.Stimulus:
+        ticket, delivery = self._received.ticket, self._delivery
+        try:
+            await reissue(
+                self._rooms.bus,
+                kind=ticket.kind,
+                job_id=ticket.job_id,
+                run=command.run,
+                body=delivery.body,
+                originals=delivery.headers,
+                subject=delivery.subject,
+                message_id=command.message_id,
+                origin=ticket.origin,
+                unless=(NoSuchSubject, StreamFull),
+            )
+        except (NoSuchSubject, StreamFull, TooLarge) as error:
+            log.warning("%s: stays where it is, the tail of its queue does not take it: %s", self, error)
+            return core.MovedOn(done=False)
+        return core.MovedOn(done=True)
 
     async def _leave(self, command: core.Leave, group: TaskGroup | None) -> None:
         log.info("%s: not ours to settle any more", self)
@@ -332,6 +367,7 @@ _HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stim
     core.Read: Worker._read,
     core.Probe: Worker._probe,
     core.Run: Worker._run,
+    core.EndChildren: Worker._end_children,
     core.Stop: Worker._stop,
     core.Bury: Worker._bury,
     core.Refuse: Worker._refuse,
@@ -339,6 +375,7 @@ _HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stim
     core.HandOver: Worker._hand_over,
     core.Ack: Worker._ack,
     core.Nak: Worker._nak,
+    core.Move: Worker._move,
     core.Leave: Worker._leave,
 }
 """Who carries out which command."""
