@@ -6,7 +6,7 @@ BusError
 ├── TooLarge            refused here, before the socket
 └── Refused             the server said no
     ├── NoSuchSubject   no stream owns the subject (an unknown kind)
-    ├── StreamFull      discard: new, and no room (10077)
+    ├── StreamFull      discard: new, and no room (10077), or none on the server's disk (10023)
     └── WrongSequence   another write came first (10071, 10164), or may have (10158)
 """
 

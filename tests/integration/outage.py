@@ -16,7 +16,7 @@ from infra.bus import embedded
 from infra.bus.nats import NatsBus, connect
 from tests.integration.stack import Stack
 
-__all__ = ["LEASE_S", "Proxy", "Server", "count", "cpu_s", "said", "stack_on", "until"]
+__all__ = ["KINDS", "LEASE_S", "SETTINGS", "Proxy", "Server", "count", "cpu_s", "said", "stack_on", "until"]
 
 LEASE_S: Final = 4.0
 

@@ -10,7 +10,10 @@ import pytest
 
 from contracts import subjects
 from contracts.events import Completed, Failed
-from infra.bus.nats import NatsBus
+from infra.bus import embedded
+from infra.bus.base import StreamFull
+from infra.bus.nats import NatsBus, connect
+from infra.bus.topology import StreamSpec, Topology
 from tests.checker import logs, read_all, violations
 from tests.integration.outage import LEASE_S, count, said, stack_on
 
@@ -55,6 +58,18 @@ async def test_events_full(tmp_path: Path) -> None:
         told = await read_all(jetray.bus, subjects.WORKERS, "workers.backpressure.*.gw-1")
         assert len(told) == 2 * len(kinds), "once each"
         assert violations(await logs(jetray.bus)) == []
+
+
+async def test_a_server_whose_disk_is_full_is_full_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = embedded._config
+    small = "jetstream { max_file_store: 100KB, "
+    monkeypatch.setattr(embedded, "_config", lambda *given: usual(*given).replace("jetstream {", small))
+    async with embedded.nats_server(tmp_path) as server, connect(server.url, name="test") as bus:
+        await bus.apply(Topology(streams=(StreamSpec(name="EVENTS", subjects=("events.*",), discard="new"),)))
+        with pytest.raises(StreamFull) as full:
+            for _ in range(100):
+                await bus.publish("events.a", b"x" * 2_000)
+        assert full.value.err_code == 10023
 
 
 async def test_dlq_full(tmp_path: Path) -> None:

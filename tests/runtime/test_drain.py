@@ -61,7 +61,7 @@ class _Hanging(Quarantine):
         self, message: inbound.Message, kind: Kind, limits: inbound.Limits, *, foreign: bool
     ) -> ErrorInfo | None:
         self.asked.set()
-        await anyio.sleep(1e6)
+        await anyio.sleep(3_600)
         return None
 
 

@@ -40,7 +40,8 @@ __all__ = [
     "stored",
 ]
 
-STREAM_FULL: Final = frozenset({10077})
+STREAM_FULL: Final = frozenset({10077, 10023})
+"""The stream has no room, or the server's disk has none for it."""
 WRONG_SEQUENCE: Final = frozenset({10071, 10164, 10158})
 NO_MESSAGE: Final = 10037
 """There is no such message."""

@@ -1,8 +1,9 @@
-"""What `RAY_ADDRESS` may say. Pure."""
+"""What `RAY_ADDRESS` may say, and whether anybody is there."""
 
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 
 from infra.pool.base import ConfigError
@@ -28,6 +29,14 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if self.host else "local"
+
+    def answers(self, within_s: float) -> bool:
+        """Whether somebody listens there."""
+        try:
+            socket.create_connection((self.host.strip("[]"), self.port), within_s).close()
+        except OSError:
+            return False
+        return True
 
     @property
     def embedded(self) -> bool:

@@ -49,6 +49,7 @@ CONFIG_STATUS: Final = 78
 """The raylet child's exit status for a setting that is wrong, as the launcher's own."""
 RAYLET_STOP_S: Final = 10.0
 STILL_WAITING_S: Final = 10.0
+KNOCK_S: Final = 5.0
 LOOK_S: Final = 0.5
 """Between two looks at whether Ray is still there."""
 _THREAD: Final = "ray-of-jetray"
@@ -82,7 +83,7 @@ class Cluster(Protocol):
         ...
 
     def loss(self) -> str | None:
-        """How this process lost its Ray for good, in words; None while it has it. From another thread, and quick."""
+        """How this process lost its Ray for good, in words; None while it has it. From another thread."""
         ...
 
     def stop(self) -> None:
@@ -127,7 +128,8 @@ async def in_own_thread(cluster: Cluster) -> AsyncIterator[None]:
 
 
 async def _watch(cluster: Cluster) -> None:
-    while (loss := cluster.loss()) is None:  # noqa: ASYNC110  a process of Ray's that ends tells nobody
+    # In a thread, for it may have to knock; and again and again, for a process of Ray's that ends tells nobody.
+    while (loss := await anyio.to_thread.run_sync(cluster.loss, abandon_on_cancel=True)) is None:  # noqa: ASYNC110
         await anyio.sleep(LOOK_S)
     line = f"{loss}: this gateway ends, so that whoever keeps it alive starts one that has a Ray"
     # At once: what runs is ended first, and that takes its time without a Ray.
@@ -219,6 +221,7 @@ class JoinedRay:
         self._aborted = threading.Event()
         self._workplace: Workplace | None = None
         self._raylet: subprocess.Popen[bytes] | None = None
+        self._head_away = False
 
     def start(self) -> None:
         """Takes seconds, or as long as the head takes to come up."""
@@ -245,11 +248,16 @@ class JoinedRay:
         return True
 
     def loss(self) -> str | None:
-        """The raylet ends when its head is gone for too long."""
+        """The raylet ends when its head is gone for too long; Ray may end this whole process first, without a word."""
         status = None if self._raylet is None else self._raylet.poll()
-        if status is None:
-            return None
-        return f"the raylet that joined the Ray cluster at {self._address} {_ended(status)}"
+        if status is not None:
+            return f"the raylet that joined the Ray cluster at {self._address} {_ended(status)}"
+        away = not self._address.answers(KNOCK_S)
+        if away != self._head_away:
+            self._head_away = away
+            state = "cannot be reached; without it for a minute this gateway ends" if away else "is there again"
+            _log.warning("the Ray head at %s %s", self._address, state)
+        return None
 
     def stop(self) -> None:
         """Leave the cluster, and take our raylet along."""

@@ -7,11 +7,11 @@ that is, with the gateway.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,12 +19,14 @@ from collections.abc import Mapping
 
 from infra.pool.base import ConfigError
 from infra.pool.ray.address import Address, parse_address
-from infra.pool.ray.cluster import CONFIG_STATUS, OBJECT_STORE_BYTES, prepare_environment
+from infra.pool.ray.cluster import CONFIG_STATUS, OBJECT_STORE_BYTES, kill_below, prepare_environment
 
 __all__ = ["check_versions", "main"]
 
 CONNECT_S = 5.0
 QUERY_S = 30.0
+STOP_S = 5.0
+_CHILD_SUBREAPER = 36
 
 
 def main(head: str, directory: str) -> None:
@@ -42,17 +44,22 @@ def main(head: str, directory: str) -> None:
         sys.exit(CONFIG_STATUS)
     from ray.scripts.scripts import start
 
-    start.main(
-        [
-            f"--address={address}",
-            "--block",
-            "--num-cpus=0",
-            "--num-gpus=0",
-            f"--object-store-memory={OBJECT_STORE_BYTES}",
-            f"--temp-dir={directory}",
-            "--dashboard-agent-listen-port=0",
-        ]
-    )
+    _inherit_orphans()
+    try:
+        start.main(
+            [
+                f"--address={address}",
+                "--block",
+                "--num-cpus=0",
+                "--num-gpus=0",
+                f"--object-store-memory={OBJECT_STORE_BYTES}",
+                f"--temp-dir={directory}",
+                "--dashboard-agent-listen-port=0",
+            ]
+        )
+    finally:
+        # A raylet that died leaves its agents behind, and without a head they look for it for minutes.
+        kill_below(os.getpid())
 
 
 def check_versions(address: Address, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
@@ -79,12 +86,8 @@ def _ray() -> str:
 
 
 def _await_head(address: Address) -> None:
-    while True:
-        try:
-            socket.create_connection((address.host.strip("[]"), address.port), CONNECT_S).close()
-            return
-        except OSError:
-            time.sleep(0.5)
+    while not address.answers(CONNECT_S):
+        time.sleep(0.5)
 
 
 def _versions(address: Address) -> Mapping[str, str]:
@@ -118,6 +121,16 @@ def _end_with_stdin() -> None:
     while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock would be held when Python ends
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_S)
+    # Still here: Ray waits for a head that is gone.
+    kill_below(os.getpid())
+    os._exit(1)
+
+
+def _inherit_orphans() -> None:
+    """Whoever loses its parent below here becomes a child of this process, instead of nobody's. Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":
