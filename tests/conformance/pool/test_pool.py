@@ -67,7 +67,7 @@ async def test_a_frame_that_nobody_could_read_fails_where_it_is_sent(world: Worl
     async with world.pool() as pool:
         outcome = await finish(pool, call("mumbles", streams=True))
     assert isinstance(outcome, Raised)
-    assert outcome.error.type == "ValidationError"
+    assert outcome.error.type == "Undecodable"
 
 
 @both_ways
