@@ -45,7 +45,10 @@ class Tenancy:
 
     def __init__(self, mark: int) -> None:
         self._mark = Birthmark(mark)
+        newest = birthmark.last_pid() if birthmark.supported() else None
         self._marked = guardian.start(self._mark)
+        # It was a new process. Where that does not show, as under lxcfs, the count tells nothing of jobs either.
+        self._counts = newest is not None and birthmark.last_pid() != newest
         self._jobs = 0
 
     async def execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
@@ -71,10 +74,10 @@ class Tenancy:
 
     def _left_something(self, newest: int | None, lasted_s: float) -> bool:
         """Most jobs start no process, and looking at each process of the system costs more than a short job."""
-        if newest is None or lasted_s > SHORT_S:
-            return bool(self._mark.carriers(self._jobs))
         now = birthmark.last_pid()
-        if now is None or now == newest:
+        if not self._counts or newest is None or now is None or lasted_s > SHORT_S:
+            return bool(self._mark.carriers(self._jobs))
+        if now == newest:
             return False
         return bool(self._mark.carriers(self._jobs, among=birthmark.born_between(newest, now)))
 

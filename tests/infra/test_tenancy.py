@@ -24,6 +24,11 @@ class Notes(list[str]):
     leaves = 0
     newest: int | None = 100
 
+    def guard(self, mark: Birthmark) -> bool:
+        if self.newest is not None:
+            self.newest += 2
+        return True
+
     def prepare(self, call: Call) -> None:
         self.append(f"prepare {call.kind}")
 
@@ -54,7 +59,8 @@ class Notes(list[str]):
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    monkeypatch.setattr(guardian, "start", lambda mark: True)
+    monkeypatch.setattr(guardian, "start", notes.guard)
+    monkeypatch.setattr(birthmark, "supported", lambda: True)
     monkeypatch.setattr(Birthmark, "wear", lambda mark, job=0: notes.wear(mark, job))
     monkeypatch.setattr(Birthmark, "carriers", lambda mark, job, among=None: notes.carriers(mark, job, among=among))
     monkeypatch.setattr(birthmark, "end", notes.end)
@@ -83,6 +89,11 @@ async def test_what_it_left_is_ended(notes: Notes) -> None:
 
 async def test_a_system_that_does_not_count_is_looked_through(notes: Notes) -> None:
     notes.newest = None
+    assert await run(notes, Tenancy(MARK)) == ["prepare k", "wear 1", "execute", "wear 0", "look for 1"]
+
+
+async def test_so_is_one_whose_count_stands_still(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(birthmark, "last_pid", lambda: 100)
     assert await run(notes, Tenancy(MARK)) == ["prepare k", "wear 1", "execute", "wear 0", "look for 1"]
 
 
