@@ -132,6 +132,20 @@ async def test_a_job_that_heeds_at_once_spares_its_neighbours(kind: str, spared:
         assert isinstance(await neighbour.outcome(), Returned) == spared
 
 
+@pytest.mark.parametrize(("timeout_s", "took_s"), [(5, 5), (60, 30)])
+async def test_no_grace_lasts_beyond_the_deadline(timeout_s: float, took_s: float) -> None:
+    async with Pools(partial(MemoryPool, gateway="gw-1")).pool() as pool:
+        attempt = Attempt(MemoryBus(MemoryServer()), MemoryStore(), lambda stimulus: None, lambda: 30.0)
+        reservation = await pool.reserve("default", exclusive=True)
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            stubborn = pool_call("persists", exclusive=True)
+            group.start_soon(attempt.run, reservation, msgspec.structs.replace(stubborn, timeout_s=timeout_s))
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        assert anyio.current_time() - began == pytest.approx(took_s, abs=1)
+
+
 # --- results
 
 

@@ -53,12 +53,15 @@ class Attempt:
 
     async def run(self, reservation: Reservation, call: calls.Call) -> None:
         """To the end, or to the kill: cancelled, it returns once nothing of the job runs any more."""
+        ends = anyio.current_time() + call.timeout_s + SLACK_S
         execution = reservation.start(call)
         try:
             outcome = await self._outcome(execution, call)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await execution.stop(max(self._grace_s(), 0.0 if call.exclusive else ASKED_S))
+                # No grace lasts beyond the deadline.
+                grace_s = min(self._grace_s(), ends - anyio.current_time())
+                await execution.stop(max(grace_s, 0.0 if call.exclusive else ASKED_S))
             raise
         self._post(await self._stimulus(outcome, call))
 
