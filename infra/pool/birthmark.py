@@ -155,8 +155,12 @@ def _read(pid: int, what: str) -> bytes:
 
 def is_alive(pid: int) -> bool:
     """Whether it is more than a zombie, of which nothing runs any more."""
-    state = _read(pid, "stat").rpartition(b")")[2].split()[:1]
-    return state not in ([], [b"Z"], [b"X"])
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    if not fields:
+        return False
+    state, threads = fields[0], int(fields[17])
+    # A process whose first thread alone has ended is called a zombie, too, and its other threads go on.
+    return state not in (b"Z", b"X") or threads > 1
 
 
 def _met() -> Iterator[int]:

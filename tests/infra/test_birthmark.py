@@ -26,6 +26,12 @@ THREADED = [
     sys.executable, "-I", "-S", "-c",
     "import threading, time; threading.Thread(target=time.sleep, args=(3600,)).start()",
 ]  # fmt: skip
+HEADLESS = [
+    sys.executable, "-I", "-c",
+    "import ctypes, platform, threading, time; threading.Thread(target=time.sleep, args=(3600,)).start(); "
+    "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[platform.machine()], 0)",
+]  # fmt: skip
+"""A process whose first thread ends and leaves the other one running."""
 CHAIN = [sys.executable, "-I", "-S", "-c", "import os\nwhile True:\n    if os.fork(): os._exit(0)"]
 """A process that is another one all the time."""
 
@@ -116,6 +122,17 @@ def test_what_forks_all_the_time_is_ended_too() -> None:
         killed, left = birthmark.end(mark, within_s=30)
         assert (killed > 0, left) == (True, 0)
         assert mark.carriers() == []
+
+
+def test_a_process_whose_first_thread_has_ended_is_none() -> None:
+    mark = birthmark.fresh()
+    with born_with(mark, command=HEADLESS) as pid:
+        stat = Path(f"/proc/{pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        assert mark.carriers() == [pid]
+        assert birthmark.end(mark, within_s=30) == (1, 0)
+        assert not birthmark.is_alive(pid)
 
 
 def test_a_thread_that_is_met_does_no_harm() -> None:
