@@ -181,6 +181,7 @@ class Lane(Stack):
     def __init__(self, url: str, bus: NatsBus, folder: Path, *, ray: str = "none") -> None:
         super().__init__(url, bus, folder)
         self.folder = folder
+        self._log_file = folder / "gateways.log"
         self.current: asyncio.subprocess.Process
         self._ray = ray
 
@@ -188,9 +189,12 @@ class Lane(Stack):
         """A gateway, with a failpoint if that is given; always under the same name, as a supervisor would start it."""
         command = ("-m", "tests.integration.failpoint", *failpoint) if failpoint else WORKER
         settings: dict[str, Any] = {**environment, "PYTHONPATH": str(ROOT)}
-        log = self.folder / "gateways.log"
-        self.current = await self.gateway(ray=self._ray, command=command, log=log, **settings)
+        self.current = await self.gateway(ray=self._ray, command=command, log=self._log_file, **settings)
         return self.current
+
+    def last_words(self) -> str:
+        """What the gateways of this lane said last."""
+        return self._log_file.read_text(encoding="utf-8", errors="replace")[-4_000:]
 
     async def send(self, kind: str, job_id: str, value: int = 0) -> int:
         """Publish a job."""

@@ -204,7 +204,7 @@ async def _die_and_recover(lane: Lane, point: Point, job_id: str) -> Recovery:
         status = await _death(doomed)
     assert driving is not None
     died = datetime.now(UTC)
-    broken = [] if status == -signal.SIGKILL else [f"never came by it, and ended with {status}"]
+    broken = [] if status == -signal.SIGKILL else [f"never came by it, and ended with {status}", lane.last_words()]
     successor = await lane.start((), scenario.environment)
     try:
         expected = await driving
