@@ -25,7 +25,7 @@ _CALL: Final = _ALL["call"]
 _REPLIES: Final = [data for name, data in _ALL.items() if name != "call"]
 _HEAD: Final = wire.LENGTH.size
 _ERROR: Final = ErrorInfo(reason="config", type="ConfigError", message="no")
-_DOWN: Final[list[_Wire]] = [wire.Hello("m:f", b"{}", ["/a"], None), wire.Begin(_CALL), wire.Cancel("k.J")]
+_DOWN: Final[list[_Wire]] = [wire.Hello("m:f", b"{}", ["/a"], None, 7), wire.Begin(_CALL), wire.Cancel("k.J")]
 _UP: Final[list[_Wire]] = [wire.Ready(), wire.Refused(_ERROR), wire.Said(_REPLIES[0]), wire.Ended(_REPLIES[-1])]
 
 _MARKS: Final = json.dumps({"tests": {"score": 0.5, "reason": "few"}, "quality": {"score": 1, "reason": "fine"}})
