@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Final
 
 from contracts import headers as h
 from contracts.errors import Reason
 
 __all__ = ["dead_headers", "message_id", "original_headers"]
-
-_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""What clients send as the name of a header. They hand out others too, and would not send the copy."""
 
 
 def message_id(stream: str, sequence: int, reason: Reason) -> str:
@@ -44,7 +39,7 @@ def dead_headers(
         h.ORIGIN_SUBJECT: subject,
     }
     for name, value in original.items():
-        if _NAME.fullmatch(name):
+        if h.can_be_sent(name):
             headers[h.ORIGINAL_PREFIX + name] = value.replace("\r", " ").replace("\n", " ")
     return headers
 

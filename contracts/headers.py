@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # NATS and JetStream
@@ -52,3 +53,10 @@ HEADERS_ARTIFACT: Final = "Jetray-Headers-Artifact"
 """URI of the original headers, as a JSON object, where the body went by reference."""
 ORIGINAL_PREFIX: Final = "Jetray-Header-"
 """Before the name of each original header: a raw `Nats-Expected-*` or `Nats-TTL` would make the copy refusable."""
+
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def can_be_sent(name: str) -> bool:
+    """Whether clients send a header of this name. They hand out others too, of which no copy could be sent."""
+    return _NAME.fullmatch(name) is not None

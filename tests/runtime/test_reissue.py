@@ -17,6 +17,8 @@ ORIGINALS = {
     "Jetray-Origin": "JOBS:3",
     "Jetray-Parent": "plan.P1",
     "traceparent": "00-1",
+    # A publisher's client may have let it through; ours hands it out, and would not send it.
+    "a,b": "1",
 }
 
 

@@ -34,7 +34,11 @@ async def reissue(
     `subject` is where the original was published, unless its headers tell of an earlier one; `origin` names the message
     that the log belongs to, where that is not the copy itself.
     """
-    kept = {name: value for name, value in originals.items() if not name.lower().startswith(_NOT_COPIED)}
+    kept = {
+        name: value
+        for name, value in originals.items()
+        if h.can_be_sent(name) and not name.lower().startswith(_NOT_COPIED)
+    }
     bears = {
         **kept,
         h.MSG_ID: message_id,
