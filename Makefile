@@ -1,12 +1,14 @@
 # Everything a newcomer needs is a target here: `make` lists them.
 #
 # PYTHON picks the interpreter (PYTHON=python3.12 make venv), ARGS goes to pytest (make test ARGS="-k settings -x"),
-# SEEDS and FIRST to the simulation (make simulate SEEDS=2000).
+# SEEDS and FIRST to the simulation (make simulate SEEDS=2000), INPUTS and SEED to the fuzzer (make fuzz INPUTS=20000).
 
 PYTHON ?= python3
 ARGS ?=
 SEEDS ?= 200
 FIRST ?= 0
+INPUTS ?= 1000000
+SEED ?=
 
 BIN := .venv/bin
 SETUP := .venv/.jetray-installed
@@ -21,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency simulate lock ci clean
+.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +69,14 @@ $(PARSER): tests/asyncapi/package.json tests/asyncapi/package-lock.json | $(SETU
 
 bench-latency: $(SETUP)  ## Measure publish to completed against the bare loop
 	@$(BIN)/python -m tests.benchmarks.latency
+
+diagram: $(SETUP)  ## Write docs/lifecycle.md, the state diagram of a job, from the tables of workers/core
+	@mkdir -p build
+	@$(BIN)/python -m tests.core.diagram > build/lifecycle.md.new
+	@mv build/lifecycle.md.new docs/lifecycle.md
+
+fuzz: $(SETUP)  ## Feed INPUTS broken inputs to every decoder, in two processes (SEED repeats a run)
+	@$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(SEED),--seed $(SEED))
 
 simulate: $(SETUP)  ## Live through SEEDS histories under faults in virtual time, from seed FIRST on, and judge them
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

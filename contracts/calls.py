@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from contracts import codec
 from contracts.errors import ErrorInfo
 from contracts.events import Artifact
 
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt at one job."""
 
     kind: str
@@ -36,7 +37,7 @@ class Call(Struct, frozen=True, kw_only=True):
     input: bytes
     """The decoded input, encoded again as JSON."""
     deadline: float
-    """Seconds since the epoch, by the server's clock."""
+    """Seconds since the epoch, by the server's clock: the attempt's or the job's, whichever is nearer."""
     timeout_s: float
     """What was left of it when the call was made."""
     exclusive: bool
@@ -45,6 +46,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Takes a context, and so may send frames."""
     correlation_id: str = ""
     traceparent: str | None = None
+    attempt_deadline: bool = False
+    """The deadline is the attempt's own, so another attempt may follow; past the job's none can."""
 
     @property
     def job(self) -> str:
@@ -107,10 +110,10 @@ def encode(value: Call | Frame | Outcome) -> bytes:
 
 
 def decode_call(data: bytes) -> Call:
-    """The call that `data` holds."""
-    return _calls.decode(data)
+    """The call that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_calls, data)
 
 
 def decode_reply(data: bytes) -> Frame | Outcome:
-    """The frame or outcome that `data` holds."""
-    return _replies.decode(data)
+    """The frame or outcome that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_replies, data)

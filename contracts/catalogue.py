@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts import subjects
+from contracts import codec, subjects
 from contracts.codec import Undecodable
 from contracts.inbound import InputSpec
 
@@ -45,6 +45,8 @@ class KindInfo(Struct, frozen=True, kw_only=True):
     """The recipe of the actors that run it; null for a batch kind, which occupies none."""
     deadline_s: Annotated[float, Meta(gt=0)]
     """A job's time in seconds. `Jetray-Deadline` may shorten it."""
+    attempt_deadline_s: Annotated[float, Meta(gt=0)] | None = None
+    """The time of one attempt in seconds; null where the job's own alone ends it."""
     max_attempts: Annotated[int, Meta(ge=1)]
     example: str | None
     """A command line that sends it an input which decodes; null where none could be made up."""
@@ -64,6 +66,7 @@ def describe(
     routes: Sequence[str],
     profile: str | None,
     deadline_s: float,
+    attempt_deadline_s: float | None = None,
     max_attempts: int,
     batch: bool = False,
     doc: str = "",
@@ -84,6 +87,7 @@ def describe(
         routes=sorted(routes),
         profile=profile,
         deadline_s=deadline_s,
+        attempt_deadline_s=attempt_deadline_s,
         max_attempts=max_attempts,
         example=None if sample is None else f"nats pub -J --no-templates {command} {shlex.quote(sample)}",
         input_schema=input_schema,
@@ -101,8 +105,8 @@ def encode(info: KindInfo) -> bytes:
 
 
 def decode(value: bytes) -> KindInfo:
-    """What the value of a kind's key tells; `msgspec.DecodeError` where it is none."""
-    return _decoder.decode(value)
+    """What the value of a kind's key tells; `codec.Undecodable` where it is none."""
+    return codec.decode(_decoder, value)
 
 
 def _schema(kind: str, what: str, of: Any) -> dict[str, Any]:

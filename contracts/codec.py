@@ -19,8 +19,8 @@ _encoder = msgspec.json.Encoder()
 _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
-class Undecodable(ValueError):
-    """Bytes that are not what they must be."""
+class Undecodable(msgspec.DecodeError):
+    """Bytes that are not what they must be. A `ValueError`."""
 
 
 def check_depth(body: bytes, limit: int) -> None:
@@ -41,7 +41,7 @@ def check_depth(body: bytes, limit: int) -> None:
             depth -= 1
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T], body: bytes) -> T:
     """What `body` holds, or `Undecodable` with the decoder's words. Check size and depth first."""
     try:
         return decoder.decode(body)

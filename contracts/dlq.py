@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,7 +11,8 @@ from contracts.errors import Reason
 
 __all__ = ["dead_headers", "message_id", "original_headers"]
 
-_FORBIDDEN_IN_NAME: Final = frozenset(' :\t\r\n"')
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""What clients send as the name of a header. They hand out others too, and would not send the copy."""
 
 
 def message_id(stream: str, sequence: int, reason: Reason) -> str:
@@ -30,7 +32,7 @@ def dead_headers(
     subject: str,
     original: Mapping[str, str],
 ) -> dict[str, str]:
-    """Headers of a dead letter. Each original header is kept under `Jetray-Header-<name>`."""
+    """Headers of a dead letter. Each original header is kept under `Jetray-Header-<name>`, if one may be named so."""
     headers = {
         h.MSG_ID: message_id(stream, sequence, reason),
         h.KIND: kind,
@@ -42,7 +44,7 @@ def dead_headers(
         h.ORIGIN_SUBJECT: subject,
     }
     for name, value in original.items():
-        if name and not _FORBIDDEN_IN_NAME.intersection(name):
+        if _NAME.fullmatch(name):
             headers[h.ORIGINAL_PREFIX + name] = value.replace("\r", " ").replace("\n", " ")
     return headers
 

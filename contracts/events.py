@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from contracts import codec
 from contracts.errors import ErrorInfo
 
 __all__ = [
@@ -248,6 +249,6 @@ def encode(event: LogEvent) -> bytes:
 
 
 def decode(body: bytes) -> Event:
-    """The event that `body` holds; `msgspec.DecodeError` where it holds none."""
-    event: Event = _decoder.decode(body)
+    """The event that `body` holds; `codec.Undecodable` where it holds none."""
+    event: Event = codec.decode(_decoder, body)
     return event

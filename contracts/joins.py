@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts import codec
+
 __all__ = ["ChildOutcome", "Notice", "decode", "encode"]
 
 ChildOutcome = Literal["completed", "failed", "cancelled", "refused"]
@@ -36,5 +38,5 @@ def encode(notice: Notice) -> bytes:
 
 
 def decode(body: bytes) -> Notice:
-    """The notice that `body` holds; `msgspec.DecodeError` where it holds none."""
-    return _decoder.decode(body)
+    """The notice that `body` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_decoder, body)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import settings
+
+from tests.cluster import Cluster, nats_cluster
 
 # No deadline: how long one example takes says more of the machine than of the code. In CI the examples are always the
 # same, so that what passes there passes again; elsewhere they are fewer, and others each time.
@@ -35,3 +38,18 @@ def ray_session() -> Iterator[None]:
             yield
         finally:
             thread.submit(cluster.stop).result()
+
+
+@pytest.fixture(scope="session")
+def cluster_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nats-servers for the whole session; tests take `cluster`."""
+    with nats_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(cluster_session: Cluster) -> Cluster:
+    """A whole cluster of three nats-servers. Others were there before: names of jobs must be the test's own."""
+    cluster_session.start_missing()
+    asyncio.run(cluster_session.whole())
+    return cluster_session

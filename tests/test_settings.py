@@ -10,7 +10,10 @@ import pytest
 from msgspec import Struct
 
 from contracts.tokens import is_token
+from workers.core.retry import RetryPolicy
 from workers.kinds.registry import Kind, job
+from workers.kinds.registry import load as load_kinds
+from workers.runtime import terms
 from workers.settings import BadSettings, Route, Settings, check, check_kinds, load, owns_planning
 
 TOO_LONG = "a log might be forgotten before its job ends"
@@ -203,6 +206,19 @@ def test_a_variable_for_a_section_that_is_none_leaves_the_word_to_the_file(here)
             "setting kinds.settings.plan.deadline_s is 129601 s, more than half of streams.events_max_age_s "
             "(129600 s): " + TOO_LONG,
         ),
+        (
+            "[kinds.settings.plan]\nretry_cap_s = 129601",
+            "setting kinds.settings.plan.retry_cap_s is 129601 s, more than half of streams.events_max_age_s "
+            "(129600 s): " + TOO_LONG,
+        ),
+        (
+            "[kinds.settings.plan]\nretry_base_s = 301",
+            "setting kinds.settings.plan.retry_base_s must not be above retry.cap_s",
+        ),
+        (
+            "[kinds.settings.plan]\nretry_base_s = 30\nretry_cap_s = 10",
+            "setting kinds.settings.plan.retry_base_s must not be above kinds.settings.plan.retry_cap_s",
+        ),
         ('[kinds.settings.score]\nprofile = "gpu"', "setting kinds.settings.score.profile: there is no [profiles.gpu]"),
         ("[council]\nquorum = 4", "setting council.quorum is 4, more than the 3 agents of council.num_agents"),
         (
@@ -354,3 +370,38 @@ def test_the_stream_of_a_route_is_made_for_planning_alone():
 def routed(*routes: Route) -> Settings:
     settings = Settings(routes=list(routes))
     return msgspec.structs.replace(settings, gateway=msgspec.structs.replace(settings.gateway, name="gw-1"))
+
+
+# --- on what terms a kind runs ---
+
+
+@job("own", profile="wide", attempt_deadline=60, max_attempts=4, max_lost=1, retry_base=2, retry_cap=20)
+def own(text: str) -> int:
+    return 1
+
+
+@job("eager", profile="wide", retry_base=1_000, retry_cap=10_000, max_lost=0)
+def eager(text: str) -> int:
+    return 1
+
+
+def test_a_kinds_own_terms_hold_within_the_operators():
+    assert terms.attempt_deadline_s(Settings(), own) == 60
+    assert terms.policy(Settings(), own) == RetryPolicy(max_attempts=4, max_lost=1, base_s=2, cap_s=20)
+    assert terms.attempt_deadline_s(Settings(), eager) is None
+    assert terms.policy(Settings(), eager) == RetryPolicy(max_attempts=3, max_lost=0, base_s=300, cap_s=300)
+
+
+def test_what_the_operator_says_of_a_kind_counts_instead(here):
+    settings = loaded(
+        "[kinds.settings.own]\nattempt_deadline_s = 5\nmax_attempts = 1\nmax_lost = 0\nretry_base_s = 600\n"
+        "retry_cap_s = 6000"
+    )
+    assert terms.attempt_deadline_s(settings, own) == 5
+    assert terms.policy(settings, own) == RetryPolicy(max_attempts=1, max_lost=0, base_s=600, cap_s=6000)
+
+
+def test_a_batch_has_no_deadline_for_its_attempts(here):
+    plan = load_kinds([])["plan"]
+    line = "setting kinds.settings.plan.attempt_deadline_s: plan is a batch kind, and ends with its children: "
+    assert of_kinds("[kinds.settings.plan]\nattempt_deadline_s = 5", plan) == line + "set deadline_s"

@@ -132,7 +132,11 @@ class KindSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     profile: Annotated[str | None, _doc("The profile whose actors run it.")] = None
     deadline_s: Annotated[Seconds | None, _doc("A job's time from its first start, in seconds.")] = None
+    attempt_deadline_s: Annotated[Seconds | None, _doc("The time of one attempt, in seconds.")] = None
     max_attempts: Annotated[Positive | None, _doc("Attempts that a job's own errors may end.")] = None
+    max_lost: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Attempts that may be lost with what ran them.")] = None
+    retry_base_s: Annotated[Seconds | None, _doc("The first delay's upper bound, in seconds.")] = None
+    retry_cap_s: Annotated[Seconds | None, _doc("The greatest delay's upper bound, in seconds.")] = None
     config: Annotated[dict[str, Any], _doc("What the kind's class takes as its settings.")] = {}
 
 

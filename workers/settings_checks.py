@@ -51,6 +51,11 @@ def check_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> None:
     for name, kind_settings in settings.kinds.settings.items():
         if name not in kinds:
             raise BadSettings(f"setting kinds.settings.{name}: there is no such kind ({known}); see kinds.modules")
+        if kinds[name].is_batch and kind_settings.attempt_deadline_s is not None:
+            raise BadSettings(
+                f"setting kinds.settings.{name}.attempt_deadline_s: {name} is a batch kind, and ends with its "
+                "children: set deadline_s"
+            )
         if kind_settings.config:
             _check_config(name, kinds[name], kind_settings.config)
     for name, kind in kinds.items():
@@ -70,6 +75,10 @@ def _check_times(settings: Settings) -> None:
     }
     for name, kind in settings.kinds.settings.items():
         times[f"kinds.settings.{name}.deadline_s"] = kind.deadline_s or 0.0
+        times[f"kinds.settings.{name}.retry_cap_s"] = kind.retry_cap_s or 0.0
+        if (kind.retry_base_s or 0.0) > (kind.retry_cap_s or settings.retry.cap_s):
+            cap = f"kinds.settings.{name}.retry_cap_s" if kind.retry_cap_s else "retry.cap_s"
+            raise BadSettings(f"setting kinds.settings.{name}.retry_base_s must not be above {cap}")
     for name, seconds in times.items():
         if seconds > half:
             raise BadSettings(

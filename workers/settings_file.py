@@ -45,8 +45,13 @@ _EXAMPLES: Final = {
     ("kinds", "settings"): """\
 #[kinds.settings.deliberation]
 #profile = "models"
+# A job's time, from its first start to its end, and that of one attempt: what takes longer is killed and tried again.
 #deadline_s = 300.0
+#attempt_deadline_s = 120.0
 #max_attempts = 2
+#max_lost = 10
+#retry_base_s = 5.0
+#retry_cap_s = 60.0
 """,
     ("profiles",): """\
 # A profile of your own.

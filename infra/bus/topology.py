@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = [
@@ -239,6 +240,7 @@ _ABSENT: Mapping[str, Any] = {
 """The server leaves these out where they are off."""
 
 
+@lru_cache(maxsize=8192)
 def subject_matches(pattern: str, subject: str) -> bool:
     """Whether a subject (which may itself hold wildcards) lies within a pattern."""
     wanted, given = pattern.split("."), subject.split(".")

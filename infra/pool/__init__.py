@@ -15,6 +15,10 @@ General layout:
     execution   an attempt on its way
     actor       what a crew asks of its actors, whatever they are
     hosting     for the places where jobs run: build the host, run a call on it
+    birthmark   how all that an actor's process started is known, and ended
+    guardian    a small process beside each actor's, that does so when nobody else can any more
+    tenancy     one job at a time in an exclusive actor, and nothing of it left for the next
+    exits       a job's tasks that call `sys.exit`
     mailbox     frames on their way
     provenance  are `workers`, `contracts` and `infra` ours?
 """

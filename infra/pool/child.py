@@ -1,8 +1,8 @@
 """The child process of the process pool: `python -P -m infra.pool.child FD`. One host, one job at a time.
 
 It talks over the socket FD alone. Standard output goes where standard error goes, so a job may print what it likes.
-When the gateway is gone, so is the child with all that it started: a thread of its own watches for that, because a job
-may block every other one.
+When the gateway is gone, so is the child: a thread of its own watches for that, because a job may block every other
+one. Its guardian sees to what it started, and to the child itself should a job keep that thread from running, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from contracts.errors import ErrorInfo
 from infra.pool import provenance
 from infra.pool.actor import unfit
 from infra.pool.base import ConfigError, Host, HostSpec
-from infra.pool.hosting import build_host, execute, sealed
+from infra.pool.hosting import build_host, sealed
+from infra.pool.tenancy import Tenancy
 from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_down, packed
 
 __all__ = ["main"]
@@ -35,6 +36,7 @@ def main(descriptor: int) -> None:
     hello = _receive(channel)
     assert isinstance(hello, Hello)
     _settle_in(hello)
+    tenancy = Tenancy(hello.mark)
     inbox: asyncio.Queue[Begin | Cancel] = asyncio.Queue()
     loop = asyncio.new_event_loop()
     threading.Thread(target=_listen, args=(channel, loop, inbox), name="gateway", daemon=True).start()
@@ -44,7 +46,7 @@ def main(descriptor: int) -> None:
         return
     channel.sendall(packed(Ready()))
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(_Worker(host, channel, inbox).work())
+        runner.run(_Worker(host, tenancy, channel, inbox).work())
 
 
 def _settle_in(hello: Hello) -> None:
@@ -92,8 +94,11 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
 class _Worker:
     """Runs calls as they come; asks a running one to stop."""
 
-    def __init__(self, host: Host, channel: socket.socket, inbox: asyncio.Queue[Begin | Cancel]) -> None:
+    def __init__(
+        self, host: Host, tenancy: Tenancy, channel: socket.socket, inbox: asyncio.Queue[Begin | Cancel]
+    ) -> None:
         self._host = host
+        self._tenancy = tenancy
         self._channel = channel
         self._inbox = inbox
         self._running: asyncio.Task[None] | None = None
@@ -107,7 +112,7 @@ class _Worker:
                     await self._cancel(job)
 
     async def _run(self, call: bytes) -> None:
-        outcome = await execute(self._host, decode_call(call), self._say)
+        outcome = await self._tenancy.execute(self._host, decode_call(call), self._say)
         self._channel.sendall(packed(Ended(encode(outcome))))
 
     async def _cancel(self, job: str) -> None:

@@ -1,7 +1,7 @@
 """The process pool, for `RAY_ADDRESS=none`: no Ray, and for each profile a child process that runs one job at a time.
 
-The child is long-lived, in a session of its own, and replaced when it dies or has to be killed. Killing takes its
-whole process group, so what a job started goes with it.
+The child is long-lived, in a session of its own, and replaced when it dies or has to be killed. All that it started
+goes with it: its process group at once, and by its birthmark whatever has left that.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec.structs import replace
 
 from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
-from infra.pool import provenance
+from infra.pool import birthmark, provenance
 from infra.pool.actor import ActorLost, lost
 from infra.pool.base import HostSpec, Profile
 from infra.pool.crewed import CrewedPool
@@ -32,6 +34,9 @@ from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused,
 __all__ = ["ProcessPool"]
 
 _log = logging.getLogger("jetray.pool")
+
+GONE_S = 10.0
+"""How long what a killed child left behind may take to die before we say so and go on."""
 
 
 class ProcessPool(CrewedPool):
@@ -64,6 +69,7 @@ class _Child:
     def __init__(self, name: str, host: HostSpec) -> None:
         self._name = name
         self._host = host
+        self._mark = birthmark.fresh()
         self._process: Process | None = None
         self._stream: UNIXSocketStream | None = None
         self._reader: BufferedByteReceiveStream
@@ -117,8 +123,16 @@ class _Child:
             _kill_group(self._process.pid)
             await self._process.wait()
             await self._process.aclose()
+            await self._see_descendants_gone()
         if self._stream is not None:
             await self._stream.aclose()
+
+    async def _see_descendants_gone(self) -> None:
+        """The guardian is at it already, but does not say when it is done."""
+        if birthmark.supported():
+            _, left = await anyio.to_thread.run_sync(partial(birthmark.end, self._mark, within_s=GONE_S))
+            if left:
+                _log.error("%s left %d processes that cannot be killed", self._name, left)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -126,6 +140,7 @@ class _Child:
             config=self._host.config,
             path=sys.path,
             python_path=os.environ.get("PYTHONPATH"),
+            mark=self._mark.number,
         )
 
     async def _send(self, message: Hello | Begin | Cancel) -> None:
@@ -152,5 +167,5 @@ def _python_path() -> str:
 def _kill_group(leader: int) -> None:
     try:
         os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:  # it is gone, and so is all that it started
+    except ProcessLookupError:  # it is gone, and so is its group
         return

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from contracts import codec
 from contracts.errors import ErrorInfo
 
 __all__ = [
@@ -37,6 +38,8 @@ class Hello(Struct, frozen=True, tag="hello"):
     """The gateway's `sys.path`."""
     python_path: str | None
     """`PYTHONPATH` as user code is to find it."""
+    mark: int
+    """The number of the birthmark of all that it starts."""
 
 
 class Begin(Struct, frozen=True, tag="begin"):
@@ -85,12 +88,12 @@ def packed(message: Hello | Begin | Cancel | Ready | Refused | Said | Ended) -> 
 
 
 def decode_down(data: bytes) -> Hello | Begin | Cancel:
-    """What the gateway said."""
-    message: Hello | Begin | Cancel = _down.decode(data)
+    """What the gateway said; `codec.Undecodable` where it is nothing that it says."""
+    message: Hello | Begin | Cancel = codec.decode(_down, data)
     return message
 
 
 def decode_up(data: bytes) -> Ready | Refused | Said | Ended:
-    """What the child said."""
-    message: Ready | Refused | Said | Ended = _up.decode(data)
+    """What the child said; `codec.Undecodable` where it is nothing that it says."""
+    message: Ready | Refused | Said | Ended = codec.decode(_up, data)
     return message

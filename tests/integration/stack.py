@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from infra.bus.nats import NatsBus, connect
 __all__ = ["Stack", "stack"]
 
 READY_S = 60
+WORKER = ("-m", "workers", "worker")
 
 
 class Stack:
@@ -30,10 +31,16 @@ class Stack:
         self._gateways: list[asyncio.subprocess.Process] = []
 
     async def gateway(
-        self, name: str = "gw-1", *, ray: str = "none", log: Path | None = None, **settings: str
+        self,
+        name: str = "gw-1",
+        *,
+        ray: str = "none",
+        command: Sequence[str] = WORKER,
+        log: Path | None = None,
+        **settings: str,
     ) -> asyncio.subprocess.Process:
         """Start a gateway and wait until it serves. What it says goes to `log`, or where the test's own words go."""
-        process, reader = await self.begin(name, ray=ray, log=log, **settings)
+        process, reader = await self.begin(name, ray=ray, command=command, log=log, **settings)
         async with asyncio.timeout(READY_S):
             said = await asyncio.to_thread(os.read, reader, 64)
         os.close(reader)
@@ -41,16 +48,20 @@ class Stack:
         return process
 
     async def begin(
-        self, name: str = "gw-1", *, ray: str = "none", log: Path | None = None, **settings: str
+        self,
+        name: str = "gw-1",
+        *,
+        ray: str = "none",
+        command: Sequence[str] = WORKER,
+        log: Path | None = None,
+        **settings: str,
     ) -> tuple[asyncio.subprocess.Process, int]:
         """Start a gateway; also the descriptor on which it says that it serves."""
         reader, writer = os.pipe()
         words = None if log is None else log.open("ab")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "workers",
-            "worker",
+            *command,
             cwd=self._folder,
             env=self._environment(name, ray, writer, settings),
             pass_fds=(writer,),

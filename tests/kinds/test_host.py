@@ -165,9 +165,10 @@ async def test_what_a_job_raises(way: int):
 
 
 @pytest.mark.parametrize("way", range(3))
-async def test_leaving_the_process_is_an_error_like_any_other(way: int):
-    error = error_of(await run(in_three_ways(SystemExit(3))[way]))
-    assert (error.reason, error.type, error.message) == ("user", "SystemExit", "3")
+@pytest.mark.parametrize("exit_", [SystemExit("3"), KeyboardInterrupt("3")])
+async def test_leaving_the_process_is_an_error_like_any_other(way: int, exit_: BaseException):
+    error = error_of(await run(in_three_ways(exit_)[way]))
+    assert (error.reason, error.type, error.message) == ("user", type(exit_).__name__, "3")
 
 
 async def test_what_a_job_returns_to_say_no():
@@ -486,3 +487,139 @@ async def test_a_thread_that_passes_its_deadline_has_failed():
     error = error_of(await run(cooperative, timeout_s=0.05))
     assert (error.reason, error.type) == ("deadline", "DeadlineExceeded")
     assert seen == [0.0]
+
+    async def test_past_the_attempts_own_deadline_another_may_follow(self):
+        host = host_of(kind_of(endlessly))
+        own = msgspec.structs.replace(call("k", 1, timeout_s=60.0), attempt_deadline=True)
+        error = error_of(await host.execute(own, Heard()))
+        assert (error.reason, error.type, error.retryable) == ("deadline", "DeadlineExceeded", True)
+        assert error.message == "the attempt did not end before its deadline"
+
+
+# --- which errors are worth another attempt
+
+
+class Refused(ConnectionError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "retryable"),
+    [
+        ({}, ValueError("x"), True),
+        ({"no_retry": (ValueError, KeyError)}, ValueError("x"), False),
+        ({"no_retry": (ValueError, KeyError)}, UnicodeError("a ValueError, too"), False),
+        ({"no_retry": (ValueError, KeyError)}, OSError("x"), True),
+        ({"no_retry": KeyError}, KeyError("x"), False),
+        ({"retry_on": ConnectionError}, Refused("x"), True),
+        ({"retry_on": (ConnectionError, TimeoutError)}, ValueError("x"), False),
+        ({"retry_on": (OSError,), "no_retry": (FileNotFoundError,)}, FileNotFoundError("x"), False),
+        ({"retry_on": (OSError,), "no_retry": (FileNotFoundError,)}, PermissionError("x"), True),
+        ({"retry_on": ()}, ValueError("x"), False),
+        ({"no_retry": SystemExit}, SystemExit(3), False),
+        ({"no_retry": ValueError}, ExceptionGroup("one", [ValueError("x")]), False),
+        ({"no_retry": ValueError}, ExceptionGroup("two", [OSError("x"), ValueError("x")]), False),
+        ({"no_retry": ValueError}, ExceptionGroup("two", [OSError("x"), OSError("y")]), True),
+        # What a kind says by value is its word, whatever its classes.
+        ({"retry_on": ()}, Retry("busy"), True),
+        ({"retry_on": Fail}, Fail("no"), False),
+    ],
+)
+async def test_a_kind_says_which_errors_are_worth_another_attempt(
+    options: dict[str, Any], error: BaseException, retryable: bool
+):
+    def given(value: int) -> int:
+        raise error
+
+    told = error_of(await host_of(job("k", **options)(given)).execute(call("k", 1), Heard()))
+    assert (told.reason, told.retryable) == ("user", retryable)
+
+
+# --- what outlives a job
+
+
+async def test_a_kind_can_be_built_before_its_first_job():
+    built = []
+
+    @job("k")
+    class Prepared:
+        def __init__(self) -> None:
+            built.append(1)
+
+        def run(self, value: int) -> int:
+            return len(built)
+
+    host = host_of(Prepared)
+    host.prepare(call("k", 1))
+    assert built == [1]
+    assert await host.execute(call("k", 1), Heard()) == Returned(result=b"1")
+
+
+@pytest.mark.parametrize("error", [ValueError("no model"), SystemExit(3), KeyboardInterrupt()])
+async def test_what_goes_wrong_then_is_the_jobs_outcome_and_no_later_ones(error: BaseException):
+    built = []
+
+    @job("k")
+    class Late:
+        def __init__(self) -> None:
+            built.append(1)
+            if len(built) == 1:
+                raise error
+
+        def run(self, value: int) -> int:
+            return len(built)
+
+    host = host_of(Late)
+    host.prepare(call("k", 1))
+    assert error_of(await host.execute(call("k", 1), Heard())).type == type(error).__name__
+    assert await host.execute(call("k", 1), Heard()) == Returned(result=b"2")
+
+
+# --- what is said wrong
+
+
+@pytest.mark.parametrize("after", [-1, -0.001, float("nan"), float("inf"), float("-inf")])
+def test_an_after_that_nobody_can_wait_for(after: float):
+    with pytest.raises(ValueError, match=r"Retry: after must be a number of seconds, 0 or more, not "):
+        Retry("busy", after=after)
+
+
+class Whole:
+    """As other libraries have whole numbers of their own."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"done": -1}, "ValueError: progress: done must be a whole number, 0 or more, not -1"),
+        ({"done": float("nan")}, "ValueError: progress: done must be a whole number, 0 or more, not nan"),
+        ({"total": 2.5}, "ValueError: progress: total must be a whole number, 0 or more, not 2.5"),
+        ({"total": 2**63}, "ValueError: progress: total must be a whole number, 0 or more, not 9223372036854775808"),
+        ({"eta_ms": float("inf")}, "ValueError: progress: eta_ms must be a whole number, 0 or more, not inf"),
+        ({"counts": {"a": -3}}, "ValueError: progress: counts['a'] must be a whole number, 0 or more, not -3"),
+        ({"counts": [1]}, "TypeError: progress: counts must be a dict of names and numbers, not [1]"),
+        ({"counts": {1: 1}}, "TypeError: progress: counts must be a dict of names and numbers, not {1: 1}"),
+        ({"message": 3}, "TypeError: progress: message must be a text, not 3"),
+        ({"step": b"x"}, "TypeError: progress: step must be a text, not b'x'"),
+    ],
+)
+async def test_a_report_that_says_nothing_is_an_error_where_it_is_made(fields: dict[str, Any], words: str):
+    async def given(ctx: JobContext, value: int) -> None:
+        ctx.progress(**fields)
+
+    heard = Heard()
+    error = error_of(await run(given, heard=heard))
+    assert f"{error.type}: {error.message}" == words
+    assert heard.frames == []
+
+
+async def test_whole_numbers_of_any_library_are_reported():
+    async def given(ctx: JobContext, value: int) -> None:
+        ctx.progress(done=cast(int, Whole()), counts={"a": cast(int, Whole())})
+
+    heard = Heard()
+    await run(given, heard=heard)
+    assert heard.frames == [Reported(done=7, counts={"a": 7})]

@@ -367,3 +367,44 @@ def test_a_name_is_one_kind(module: Any):
         load([module("first", k=kind_of(short)), module("second", k=kind_of(short))])
     with pytest.raises(KindError, match="kind plan is declared twice"):
         load([module("third", plan=kind_of(short, "plan"))])
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"deadline": 0}, "kind k: deadline must be a number of seconds above 0, not 0"),
+        ({"deadline": float("nan")}, "kind k: deadline must be a number of seconds above 0, not nan"),
+        ({"attempt_deadline": -1}, "kind k: attempt_deadline must be a number of seconds above 0, not -1"),
+        ({"attempt_deadline": "5"}, "kind k: attempt_deadline must be a number of seconds above 0, not '5'"),
+        ({"retry_base": float("inf")}, "kind k: retry_base must be a number of seconds above 0, not inf"),
+        ({"retry_cap": True}, "kind k: retry_cap must be a number of seconds above 0, not True"),
+        ({"max_attempts": 0}, "kind k: max_attempts must be a whole number, 1 or more, not 0"),
+        ({"max_attempts": 2.0}, "kind k: max_attempts must be a whole number, 1 or more, not 2.0"),
+        ({"max_lost": -1}, "kind k: max_lost must be a whole number, 0 or more, not -1"),
+        ({"no_retry": 3}, "kind k: no_retry takes exception classes, as in (ValueError, KeyError), not 3"),
+        ({"no_retry": ("x",)}, "kind k: no_retry takes exception classes, as in (ValueError, KeyError), not 'x'"),
+        (
+            {"retry_on": int},
+            "kind k: retry_on takes exception classes, as in (ValueError, KeyError), not <class 'int'>",
+        ),
+    ],
+)
+def test_options_that_say_nothing(options: dict[str, Any], words: str):
+    with pytest.raises(KindError) as refused:
+        job("k", **options)(short)
+    assert str(refused.value) == words
+
+
+def test_a_batch_has_budgets_and_delays_of_its_own():
+    class Many:
+        def expand(self, value: In) -> Sequence[Child]:
+            return []
+
+        def reduce(self, value: In, ends: Sequence[ChildEnd]) -> Out:
+            raise AssertionError
+
+    kind = batch("many", max_attempts=2, max_lost=0, retry_base=5, retry_cap=50)(Many)
+    assert (kind.max_attempts, kind.max_lost, kind.retry_base, kind.retry_cap) == (2, 0, 5, 50)

@@ -41,6 +41,14 @@ def test_a_call_whose_deadline_has_passed_still_has_one() -> None:
     assert 0 < call.timeout_s < 0.01
 
 
+@pytest.mark.parametrize(("limit_s", "timeout_s", "own"), [(30, 30, True), (90, 90, False), (500, 90, False)])
+def test_a_call_has_the_nearer_deadline(limit_s: float, timeout_s: float, own: bool) -> None:
+    now = NOW.timestamp()
+    event = started(deadline=NOW + timedelta(seconds=90))
+    call = call_for(event, body=b"", now=now, exclusive=False, streams=False, traceparent=None, limit_s=limit_s)
+    assert (call.deadline, call.timeout_s, call.attempt_deadline) == (now + timeout_s, timeout_s, own)
+
+
 # --- reports
 
 

@@ -210,5 +210,67 @@ async def test_the_deadline_counts_from_the_first_start_of_a_run(world: World) -
     assert isinstance(end, Failed)
 
 
+async def test_an_attempt_that_takes_too_long_is_followed_by_another(world: World) -> None:
+    seen: list[float] = []
+
+    async def slow_at_first(ctx: JobContext, task: Task) -> int:
+        seen.append(ctx.remaining_s)
+        await anyio.sleep(300 if ctx.attempt < 3 else 10)
+        return ctx.attempt
+
+    jetray = await world.gateway(acting("slow", slow_at_first, attempt_deadline=20, max_attempts=3))
+    await jetray.submit("slow", {"id": "a"})
+    assert await jetray.result_of("slow", "a") == 3
+    log = await jetray.events("slow", "a")
+    assert names(log) == ["started", "retrying", "started", "retrying", "started", "completed"]
+    assert isinstance(log[1], Retrying)
+    assert (log[1].error.reason, log[1].error.retryable, log[1].spent.attempts) == ("deadline", True, 1)
+    assert (log[1].time - log[0].time).total_seconds() == pytest.approx(20, abs=2)
+    assert len({event.deadline for event in log if isinstance(event, Started)}) == 1
+    assert all(left == pytest.approx(20, abs=1) for left in seen)
+
+
+async def test_one_that_resists_is_killed_and_followed_by_another(world: World) -> None:
+    async def resist(ctx: JobContext, task: Task) -> int:
+        with anyio.CancelScope(shield=ctx.attempt == 1):
+            await anyio.sleep(100)
+        return ctx.attempt
+
+    terms = settings(kinds={"settings": {"stubborn": {"attempt_deadline_s": 30}}}, retry={"base_s": 0.001})
+    jetray = await world.gateway(acting("stubborn", resist, attempt_deadline=5, max_attempts=2), settings=terms)
+    await jetray.submit("stubborn", {"id": "a"})
+    end = await jetray.end_of("stubborn", "a")
+    log = await jetray.events("stubborn", "a")
+    assert names(log) == ["started", "retrying", "started", "failed"]
+    assert isinstance(log[1], Retrying)
+    assert isinstance(end, Failed)
+    assert (log[1].error.reason, end.error.reason, end.attempts) == ("deadline", "deadline", 2)
+    assert "killed" in log[1].error.message
+    assert (end.time - log[2].time).total_seconds() == pytest.approx(30, abs=2), "the operator's word"
+
+
+async def test_past_the_jobs_own_deadline_nothing_follows(world: World) -> None:
+    kind = acting("endless", for_ever, deadline=50, attempt_deadline=40, max_attempts=9, retry_base=0.001)
+    jetray = await world.gateway(kind)
+    await jetray.submit("endless", {"id": "a"})
+    end = await jetray.end_of("endless", "a")
+    log = await jetray.events("endless", "a")
+    assert names(log) == ["started", "retrying", "started", "failed"]
+    assert isinstance(end, Failed)
+    assert (end.error.reason, end.error.retryable) == ("deadline", False)
+    assert (end.time - log[0].time).total_seconds() == pytest.approx(50, abs=2)
+
+
+async def test_an_error_that_its_kind_does_not_retry_ends_the_job(world: World) -> None:
+    async def fail(ctx: JobContext, task: Task) -> None:
+        raise KeyError("x") if task.value else ValueError("x")
+
+    jetray = await world.gateway(acting("picky", fail, no_retry=KeyError, max_attempts=2))
+    for job_id, value, log in (("a", 1, ["started", "failed"]), ("b", 0, ["started", "retrying", "started", "failed"])):
+        await jetray.submit("picky", {"id": job_id, "value": value})
+        await jetray.end_of("picky", job_id)
+        assert names(await jetray.events("picky", job_id)) == log
+
+
 async def _returned(value: Any) -> Any:
     return value

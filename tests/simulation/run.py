@@ -16,6 +16,7 @@ from contracts import subjects
 from tests.simulation.frozen import repeatable
 from tests.simulation.history import LEAST_FAULTS, LEAST_JOBS, history
 from tests.simulation.judge import judge
+from tests.simulation.lean import lean
 from tests.simulation.world import World
 
 __all__ = ["Outcome", "simulate"]
@@ -40,7 +41,7 @@ def simulate(seed: int, *, trace: bool = False) -> Outcome:
     """Live through a seed's history, and judge it."""
     rng = random.Random(seed)
     clock = MockClock(autojump_threshold=0)
-    with repeatable(seed), _in_silence():
+    with repeatable(seed), lean(clock), _in_silence():
         return anyio.run(_simulate, seed, rng, trace, backend="trio", backend_options={"clock": clock})
 
 

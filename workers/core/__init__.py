@@ -10,6 +10,8 @@ General layout:
     opening     for a message in hand, and how an attempt begins
     ending      while an attempt runs, and how it ends
     parts       what transitions are made of
+    outcomes
+            what each transition may come to; docs/lifecycle.md is made of it
     retry   how long to wait before another attempt
     tally   a batch's children, folded from their notices
 """

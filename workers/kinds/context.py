@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import operator
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from contracts.calls import Call, Emitted, Frame, Reported
 from contracts.codec import encode
 from contracts.tokens import token_or_raise
 
 __all__ = ["JobContext"]
+
+_MOST: Final = 2**63 - 1
+"""The greatest number that every reader of an event can hold."""
 
 
 class JobContext:
@@ -66,7 +70,10 @@ class JobContext:
 
     @property
     def deadline(self) -> float:
-        """When the job ends, come what may: seconds since the epoch, by the server's clock."""
+        """When this attempt ends, come what may: seconds since the epoch, by the server's clock.
+
+        That is the attempt's own deadline or the job's, whichever is nearer.
+        """
         return self._call.deadline
 
     @property
@@ -89,8 +96,19 @@ class JobContext:
         eta_ms: int | None = None,
         counts: dict[str, int] | None = None,
     ) -> None:
-        """Report progress: an event `progress` with these fields. Of reports in quick succession the last counts."""
-        self._send(Reported(done=done, total=total, message=message, step=step, eta_ms=eta_ms, counts=counts))
+        """Report progress: an event `progress` with these fields. Of reports in quick succession the last counts.
+
+        Raises `ValueError` for a number that is not whole, or below 0; `TypeError` for a text that is none.
+        """
+        report = Reported(
+            done=_whole("done", done),
+            total=_whole("total", total),
+            message=_text("message", message),
+            step=_text("step", step),
+            eta_ms=_whole("eta_ms", eta_ms),
+            counts=counts if counts is None else _counts(counts),
+        )
+        self._send(report)
 
     def emit(self, event: str, body: Any) -> None:
         """Say something outside the log, on `agent.<event>.<job_id>`; `event` is two tokens, as `response.progress`."""
@@ -119,3 +137,28 @@ class JobContext:
         """Remove the workspace. For hosts."""
         if self._workspace is not None:
             shutil.rmtree(self._workspace, ignore_errors=True)
+
+
+def _whole(name: str, value: int | None) -> int | None:
+    """The number as an `int`: other libraries have whole numbers of their own."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= _MOST:
+        raise ValueError(f"progress: {name} must be a whole number, 0 or more, not {value!r}")
+    return number
+
+
+def _text(name: str, value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"progress: {name} must be a text, not {value!r}")
+    return value
+
+
+def _counts(counts: Any) -> dict[str, int]:
+    if not isinstance(counts, Mapping) or not all(isinstance(key, str) for key in counts):
+        raise TypeError(f"progress: counts must be a dict of names and numbers, not {counts!r}")
+    return {key: _whole(f"counts[{key!r}]", value) or 0 for key, value in counts.items()}

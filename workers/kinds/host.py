@@ -44,6 +44,8 @@ class KindHost:
         self._kinds = kinds
         self._configs = configs
         self._built: dict[str, Callable[..., Any]] = {}
+        self._unbuilt: dict[str, BaseException] = {}
+        """Kinds that could not be built for the call that comes next."""
         self._running: dict[str, tuple[JobContext, anyio.CancelScope]] = {}
 
     async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
@@ -61,7 +63,17 @@ class KindHost:
                 return outcome
         if context.stopped:
             return _raised("user", "Cancelled", "the job was asked to stop")
-        return _raised("deadline", "DeadlineExceeded", "the job did not end before its deadline")
+        what = "attempt" if call.attempt_deadline else "job"
+        message = f"the {what} did not end before its deadline"
+        return _raised("deadline", "DeadlineExceeded", message, retryable=call.attempt_deadline)
+
+    def prepare(self, call: Call) -> None:
+        """Build the call's kind, if that is not done yet. What goes wrong is the outcome that `execute` tells."""
+        kind = self._kinds[call.kind]
+        try:
+            self._function(kind)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - user code runs here, too
+            self._unbuilt[kind.name] = error
 
     def cancel(self, job: str) -> bool:
         """Ask the running job `<kind>.<id>` to stop; False where it does not run here."""
@@ -85,13 +97,15 @@ class KindHost:
             else:
                 # Short by declaration, and alone in its actor: a thread would cost more than the job.
                 result = function(*arguments)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises is the job's outcome
-            return _outcome_of(error, context)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever user code raises is the job's
+            return _outcome_of(error, kind, context)
         if isinstance(result, (Retry, Fail)):
-            return _outcome_of(result, context)
+            return _outcome_of(result, kind, context)
         return _encoded(kind, result)
 
     def _function(self, kind: Kind) -> Callable[..., Any]:
+        if kind.name in self._unbuilt:
+            raise self._unbuilt.pop(kind.name)
         function = self._built.get(kind.name)
         if function is None:
             function = self._built[kind.name] = kind.build(self._configs.get(kind.name))
@@ -124,7 +138,7 @@ def _encoded(kind: Kind, result: Any) -> Returned | Raised:
         return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
 
 
-def _outcome_of(error: BaseException, context: JobContext) -> Raised:
+def _outcome_of(error: BaseException, kind: Kind, context: JobContext) -> Raised:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         # A task group wraps what its tasks raise, and `Retry` or `Fail` may be in there.
         error = error.exceptions[0]
@@ -139,8 +153,8 @@ def _outcome_of(error: BaseException, context: JobContext) -> Raised:
         case KindError():
             return Raised(error=ErrorInfo(reason="config", type=name, message=text, retryable=False))
     context.log.warning("job %s raised %s", context.job_id, name, exc_info=error)
-    return Raised(error=ErrorInfo(reason="user", type=name, message=text, retryable=True))
+    return Raised(error=ErrorInfo(reason="user", type=name, message=text, retryable=kind.errors.retryable(error)))
 
 
-def _raised(reason: Any, name: str, message: str) -> Raised:
-    return Raised(error=ErrorInfo(reason=reason, type=name, message=bounded(message), retryable=False))
+def _raised(reason: Any, name: str, message: str, *, retryable: bool = False) -> Raised:
+    return Raised(error=ErrorInfo(reason=reason, type=name, message=bounded(message), retryable=retryable))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -16,10 +17,15 @@ FailReason = Literal["user", "quorum", "config", "deadline", "dependency", "canc
 
 
 class Retry(Exception):
-    """Try again, after `after` seconds or when the policy says. Returned or raised, it spends an attempt."""
+    """Try again, after `after` seconds or when the policy says. Returned or raised, it spends an attempt.
+
+    Raises `ValueError` for an `after` that is no time to wait: negative, infinite or no number.
+    """
 
     def __init__(self, message: str, *, after: float | None = None) -> None:
         super().__init__(message)
+        if after is not None and not 0 <= after < math.inf:
+            raise ValueError(f"Retry: after must be a number of seconds, 0 or more, not {after!r}")
         self.after = after
 
 

@@ -19,6 +19,7 @@ from contracts.catalogue import DOCUMENT_KEY
 from contracts.inbound import InputSpec
 from contracts.subjects import HIGH
 from contracts.tokens import is_token
+from workers.kinds.options import Classes, ErrorClasses, check_counts, check_seconds
 from workers.kinds.outcomes import Child, ChildEnd, Fail, Retry
 from workers.kinds.shape import KindError, Shape, config_type, entry_point, result_type
 
@@ -42,18 +43,34 @@ class Kind:
         profile: str,
         deadline: float | None,
         max_attempts: int | None,
+        max_lost: int | None,
+        retry_base: float | None,
+        retry_cap: float | None,
         is_batch: bool,
+        attempt_deadline: float | None = None,
+        retry_on: Classes | None = None,
+        no_retry: Classes = (),
     ) -> None:
         if not is_token(name) or name.endswith(f"-{HIGH}"):
             raise KindError(f"kind name {name!r} must be a token of A-Z a-z 0-9 _ - and must not end in -{HIGH}")
         if name == DOCUMENT_KEY:
             raise KindError(f"no kind may be named {name}: that key of KV kinds holds the AsyncAPI document")
+        check_seconds(
+            name, deadline=deadline, attempt_deadline=attempt_deadline, retry_base=retry_base, retry_cap=retry_cap
+        )
+        check_counts(name, 1, max_attempts=max_attempts)
+        check_counts(name, 0, max_lost=max_lost)
         self.target = target
         self.name = name
         self.version = version
         self.profile = profile
         self.deadline = deadline
+        self.attempt_deadline = attempt_deadline
         self.max_attempts = max_attempts
+        self.max_lost = max_lost
+        self.retry_base = retry_base
+        self.retry_cap = retry_cap
+        self.errors = ErrorClasses(name, retry_on=retry_on, no_retry=no_retry)
         self.is_batch = is_batch
         self.doc = inspect.getdoc(target) or ""
         entry = entry_point(target, name, is_batch)
@@ -107,7 +124,13 @@ def job(
     not_identity: Iterable[str] = (),
     profile: str = "default",
     deadline: float | None = None,
+    attempt_deadline: float | None = None,
     max_attempts: int | None = None,
+    max_lost: int | None = None,
+    retry_base: float | None = None,
+    retry_cap: float | None = None,
+    retry_on: Classes | None = None,
+    no_retry: Classes = (),
 ) -> Callable[[Any], Kind]:
     """Make a kind of a function, or of a class with a method `run`; sync or async.
 
@@ -115,7 +138,13 @@ def job(
     optionally `| Retry | Fail`. A class may take its settings, typed, in `__init__`.
 
     `id_field` names the input's field that is the job's id. `not_identity` names fields that do not make two inputs
-    different. `deadline` is in seconds for the whole job, never above the operator's.
+    different.
+
+    `deadline` is in seconds for the whole job, never above the operator's; `attempt_deadline` for one attempt: past it
+    the attempt is an error like any other, and another one may follow. `max_attempts` counts attempts that end with an
+    error, `max_lost` those lost with what ran them. Before the next one there is a random delay of at most `retry_base`
+    seconds, twice as much each time, and never above `retry_cap`. Errors of the classes `no_retry` end the job at once,
+    and so do others than `retry_on` where that is given. What the operator sets for the kind counts instead.
     """
 
     def decorate(target: Any) -> Kind:
@@ -127,7 +156,13 @@ def job(
             not_identity=not_identity,
             profile=profile,
             deadline=deadline,
+            attempt_deadline=attempt_deadline,
             max_attempts=max_attempts,
+            max_lost=max_lost,
+            retry_base=retry_base,
+            retry_cap=retry_cap,
+            retry_on=retry_on,
+            no_retry=no_retry,
             is_batch=False,
         )
 
@@ -142,6 +177,9 @@ def batch(
     not_identity: Iterable[str] = (),
     deadline: float | None = None,
     max_attempts: int | None = None,
+    max_lost: int | None = None,
+    retry_base: float | None = None,
+    retry_cap: float | None = None,
 ) -> Callable[[Any], Kind]:
     """Make a batch kind of a class with `expand(self, input) -> Sequence[Child]` and `reduce(self, input, ends)`.
 
@@ -159,6 +197,9 @@ def batch(
             profile="",
             deadline=deadline,
             max_attempts=max_attempts,
+            max_lost=max_lost,
+            retry_base=retry_base,
+            retry_cap=retry_cap,
             is_batch=True,
         )
 

@@ -65,7 +65,8 @@ def _input(kind: Kind, file: str, depth: int) -> bytes:
 
 
 async def _run(kind: Kind, body: bytes, settings: Settings) -> Returned | Raised:
-    timeout_s = terms.deadline_s(settings, kind)
+    deadline_s, own_s = terms.deadline_s(settings, kind), terms.attempt_deadline_s(settings, kind)
+    timeout_s = min(deadline_s, own_s or deadline_s)
     call = Call(
         kind=kind.name,
         job_id=JOB_ID,
@@ -77,6 +78,7 @@ async def _run(kind: Kind, body: bytes, settings: Settings) -> Returned | Raised
         exclusive=kind.exclusive,
         streams=kind.takes_context,
         correlation_id=JOB_ID,
+        attempt_deadline=timeout_s < deadline_s,
     )
     return await KindHost({kind.name: kind}, terms.configs(settings)).execute(call, _show)
 

@@ -29,7 +29,7 @@ PROGRESS_S: Final = 0.1
 """Between two `progress` of a job."""
 SLACK_S: Final = 0.25
 """What a job that ends itself at its deadline gets before it is stopped."""
-STOP_S: Final = 1.0
+STOP_S: Final = 0.5
 """What a job past its deadline gets between being asked and being killed."""
 COUNTS_LIMIT: Final = 16 * 1024
 """Bytes of JSON that the counts of one `progress` may take."""
@@ -73,8 +73,12 @@ class Attempt:
         with anyio.move_on_after(call.timeout_s + SLACK_S):
             return await execution.outcome()
         await execution.stop(STOP_S)
+        what = "attempt" if call.attempt_deadline else "job"
         error = ErrorInfo(
-            reason="deadline", type="DeadlineExceeded", message="the job did not end before its deadline and was killed"
+            reason="deadline",
+            type="DeadlineExceeded",
+            message=f"the {what} did not end before its deadline and was killed",
+            retryable=call.attempt_deadline,
         )
         return calls.Raised(error=error)
 
@@ -173,10 +177,21 @@ def _result_name(call: calls.Call) -> str:
 
 
 def call_for(
-    started: Started, *, body: bytes, now: float, exclusive: bool, streams: bool, traceparent: str | None
+    started: Started,
+    *,
+    body: bytes,
+    now: float,
+    exclusive: bool,
+    streams: bool,
+    traceparent: str | None,
+    limit_s: float | None = None,
 ) -> calls.Call:
-    """The call that a durable `started` allows; `now` is the server's clock in seconds since the epoch."""
-    deadline = started.deadline.timestamp()
+    """The call that a durable `started` allows; `now` is the server's clock in seconds since the epoch.
+
+    `limit_s` is the attempt's own time. It ends with the job's at the latest.
+    """
+    of_job = started.deadline.timestamp()
+    deadline = of_job if limit_s is None else min(of_job, now + limit_s)
     return calls.Call(
         kind=started.kind,
         job_id=started.job_id,
@@ -189,4 +204,5 @@ def call_for(
         streams=streams,
         correlation_id=started.correlation_id,
         traceparent=traceparent,
+        attempt_deadline=deadline < of_job,
     )

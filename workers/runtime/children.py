@@ -5,34 +5,27 @@ Nothing here is remembered: a child's id follows from its parent's, and its log 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, Final
-
-import anyio
+from typing import Any
 
 from contracts import events, subjects
 from contracts import headers as h
 from contracts.codec import Undecodable, canonical
 from contracts.errors import ErrorInfo, Reason, bounded
 from contracts.events import Asked, Cancelled, Completed, Event, Failed, Outcome, Requeued, Started, is_terminal
-from infra.bus.base import BusError, NoSuchSubject, StreamFull, TooLarge
+from infra.bus.base import NoSuchSubject, TooLarge
 from workers.core.log import LogView
 from workers.core.rerun import Again, Fresh, Requeue, rerun
 from workers.core.tally import child_id
 from workers.kinds.registry import Child
 from workers.runtime.cancel import Canceller, Subject
 from workers.runtime.journal import Written
+from workers.runtime.patience import patiently
 from workers.runtime.registered import registered
 from workers.runtime.rooms import Rooms
 
 __all__ = ["Children", "Unfit"]
-
-log = logging.getLogger("jetray.children")
-
-FIRST_WAIT_S: Final = 0.05
-LAST_WAIT_S: Final = 2.0
 
 
 class Unfit(Exception):
@@ -133,21 +126,13 @@ class Children:
             headers[h.RUN] = str(run)
         if self._traceparent is not None:
             headers[h.TRACEPARENT] = self._traceparent
-        wait = FIRST_WAIT_S
-        while True:
-            try:
-                await self._rooms.bus.publish(subjects.job(child.kind), body, headers)
-                return
-            except NoSuchSubject as error:
-                raise Unfit("unknown_kind", "UnknownKind", f"no gateway has registered kind {child.kind}") from error
-            except TooLarge as error:
-                raise Unfit("too_large", "TooLarge", f"child {child.key}: {error}") from error
-            except StreamFull as error:
-                log.info("%s waits for room in jobs.%s: %s", self._parent, child.kind, error)
-            except BusError as error:
-                log.info("%s waits to publish a child: %s", self._parent, error)
-            await anyio.sleep(wait)
-            wait = min(2 * wait, LAST_WAIT_S)
+        bus, queue, what = self._rooms.bus, subjects.job(child.kind), f"a child of {self._parent}"
+        try:
+            await patiently(lambda: bus.publish(queue, body, headers), what=what, unless=(NoSuchSubject,))
+        except NoSuchSubject as error:
+            raise Unfit("unknown_kind", "UnknownKind", f"no gateway has registered kind {child.kind}") from error
+        except TooLarge as error:
+            raise Unfit("too_large", "TooLarge", f"child {child.key}: {error}") from error
 
     def _body(self, index: int) -> bytes:
         child = self._children[index]

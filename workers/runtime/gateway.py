@@ -266,6 +266,7 @@ def _describe(settings: Settings, kind: Kind) -> catalogue.KindInfo:
         routes=[route.subject for route in settings.routes if route.kind == kind.name],
         profile=None if kind.is_batch else terms.profile(settings, kind),
         deadline_s=terms.deadline_s(settings, kind),
+        attempt_deadline_s=None if kind.is_batch else terms.attempt_deadline_s(settings, kind),
         max_attempts=terms.policy(settings, kind).max_attempts,
         batch=kind.is_batch,
         doc=kind.doc,

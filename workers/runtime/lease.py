@@ -45,11 +45,13 @@ class Leases:
         self._ack_wait = ack_wait_s
         # In order, not a set: what is looked at in the order of addresses happens otherwise each time.
         self._held: dict[Lease, None] = {}
+        self._any = anyio.Event()
 
     def hold(self, delivery: Delivery, on_lost: Callable[[], None]) -> Lease:
         """Begin to renew; `on_lost` is called at most once, before the lease ends."""
         lease = Lease(delivery, anyio.current_time(), on_lost)
         self._held[lease] = None
+        self._any.set()
         return lease
 
     def release(self, lease: Lease) -> None:
@@ -61,6 +63,9 @@ class Leases:
         tick = self._ack_wait / RENEWALS / 4
         async with anyio.create_task_group() as group:
             while True:
+                if not self._held:
+                    self._any = anyio.Event()
+                    await self._any.wait()
                 await anyio.sleep(tick)
                 self._look(group)
 

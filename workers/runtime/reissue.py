@@ -44,7 +44,8 @@ async def reissue(
     }
     if origin is not None:
         bears[h.ORIGIN] = origin
-    await patiently(lambda: bus.publish(subjects.job(kind), body, bears), what=subjects.job(kind), unless=unless)
+    queue = subjects.job(kind)
+    await patiently(lambda: bus.publish(queue, body, bears), what=queue, unless=unless)
 
 
 def _first_subject(originals: Mapping[str, str]) -> str | None:

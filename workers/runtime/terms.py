@@ -12,7 +12,7 @@ from workers.kinds.deliberation.config import DeliberationConfig
 from workers.kinds.registry import Kind
 from workers.settings import Settings
 
-__all__ = ["configs", "deadline_s", "policy", "profile"]
+__all__ = ["attempt_deadline_s", "configs", "deadline_s", "policy", "profile"]
 
 
 def profile(settings: Settings, kind: Kind) -> str:
@@ -26,15 +26,27 @@ def deadline_s(settings: Settings, kind: Kind) -> float:
     return settings.of_kind(kind.name).deadline_s or min(cap, kind.deadline or cap)
 
 
+def attempt_deadline_s(settings: Settings, kind: Kind) -> float | None:
+    """Seconds that one attempt may take; None where the job's deadline alone ends it."""
+    return settings.of_kind(kind.name).attempt_deadline_s or kind.attempt_deadline
+
+
 def policy(settings: Settings, kind: Kind) -> RetryPolicy:
-    """A run's budgets, and how its delays grow."""
-    retry = settings.retry
+    """A run's budgets, and how its delays grow: the operator's word for the kind, else the kind's own, else for all."""
+    retry, operators = settings.retry, settings.of_kind(kind.name)
+    # A kind that asks for longer delays than the operator allows gets the longest; its own cap may only be lower.
+    cap_s = operators.retry_cap_s or min(retry.cap_s, kind.retry_cap or retry.cap_s)
     return RetryPolicy(
-        max_attempts=settings.of_kind(kind.name).max_attempts or kind.max_attempts or retry.max_attempts,
-        max_lost=retry.max_lost,
-        base_s=retry.base_s,
-        cap_s=retry.cap_s,
+        max_attempts=operators.max_attempts or kind.max_attempts or retry.max_attempts,
+        max_lost=_first(operators.max_lost, kind.max_lost, retry.max_lost),
+        base_s=min(cap_s, operators.retry_base_s or kind.retry_base or retry.base_s),
+        cap_s=cap_s,
     )
+
+
+def _first(operators: int | None, kinds: int | None, for_all: int) -> int:
+    """0 is a word, too."""
+    return next(value for value in (operators, kinds, for_all) if value is not None)
 
 
 def configs(settings: Settings) -> dict[str, Raw]:

@@ -56,8 +56,8 @@ class Worker:
         self._grace_s = rooms.settings.gateway.grace_s
         self._reservation: Reservation | None = None
         self._told: LogView | None = None
-        self._drained = False
         self._ran: core.Run | None = None
+        self._drained = False
         self._lease: Lease
         self._received: Received
         self.job: Job | None = None
@@ -269,6 +269,7 @@ class Worker:
             exclusive=self._kind.exclusive,
             streams=self._kind.takes_context,
             traceparent=self._received.traceparent,
+            limit_s=terms.attempt_deadline_s(self._rooms.settings, self._kind),
         )
         attempt = Attempt(self._rooms.bus, self._rooms.store, self._hear, lambda: self._grace_s)
         await attempt.run(reservation, call)

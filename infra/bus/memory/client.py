@@ -69,7 +69,7 @@ class MemoryBus:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
         """Store a message and wait for the server's word."""
-        if not subject or any(character.isspace() for character in subject):
+        if subject.split() != [subject]:
             raise ValueError(f"{subject!r} is no subject: it is empty or holds white space")
         sent = as_sent(subject, headers or {})
         self._check_connected()

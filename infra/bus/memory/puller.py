@@ -32,6 +32,7 @@ class MemoryPuller:
         self._requested = 0
         self._unasked = 0
         self._retry_at = 0.0
+        self._waits_until = inf
         self._changed = anyio.Event()
 
     def __repr__(self) -> str:
@@ -56,12 +57,12 @@ class MemoryPuller:
         """The next message."""
         await anyio.lowlevel.checkpoint()
         while not self._arrived:
-            due = self._attend()
+            self._waits_until = self._attend()
             if self._arrived:
                 break
             if self._changed.is_set():
                 self._changed = anyio.Event()
-            with anyio.CancelScope(deadline=due):
+            with anyio.CancelScope(deadline=self._waits_until):
                 await self._changed.wait()
         return self._arrived.popleft()
 
@@ -72,11 +73,13 @@ class MemoryPuller:
             consumer = self._find()
             if consumer is None:
                 self._retry_at = now + RETRY_S
+                self.wake()
             else:
                 count, self._unasked = self._unasked, 0
                 self._requested += count
                 consumer.ask(self, count, now)
-        self.wake()
+                if consumer.due(now) < self._waits_until:
+                    self.wake()
 
     def cut(self) -> None:
         """The server forgets what it was asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["HEADER_BYTES", "as_sent", "block_size"]
@@ -25,16 +26,20 @@ def as_sent(subject: str, headers: Mapping[str, str]) -> dict[str, str]:
         name = name.strip()
         if not name:
             continue
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise ValueError(f"message to {subject}: {name!r} cannot be the name of a header")
         sent[name] = value.strip().translate(_NEWLINES)
     return sent
+
+
+@lru_cache
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
 
 
 def block_size(headers: Mapping[str, str]) -> int:
     """Bytes of the header block: a version line, a line for each header, an empty line; 0 without headers."""
     if not headers:
         return 0
-    return len("NATS/1.0\r\n\r\n") + sum(
-        len(name) + len(": \r\n") + len(value.encode()) for name, value in headers.items()
-    )
+    text = "".join((*headers, *headers.values()))
+    return len("NATS/1.0\r\n\r\n") + len(headers) * len(": \r\n") + len(text.encode())

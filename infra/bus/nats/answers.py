@@ -1,20 +1,24 @@
-"""What JetStream's JSON says, as values and errors."""
+"""What JetStream's JSON says, as values and errors.
+
+An answer that cannot be read is no answer: `NoAnswer`, since nobody knows what became of the request.
+"""
 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from nats.aio.msg import Msg
 
+from contracts.codec import Undecodable, decode
 from infra.bus.base import (
     ConsumerState,
     Delivery,
+    NoAnswer,
     NoSuchSubject,
     PubAck,
     Refused,
@@ -23,15 +27,38 @@ from infra.bus.base import (
     WrongSequence,
 )
 
-__all__ = ["ApiError", "answer", "consumer_state", "delivery", "parse_headers", "pub_ack", "stored"]
+__all__ = [
+    "ApiError",
+    "answer",
+    "confirmed",
+    "consumer_sequence",
+    "consumer_state",
+    "delivery",
+    "parse_headers",
+    "pub_ack",
+    "server_time",
+    "stored",
+]
 
 STREAM_FULL: Final = frozenset({10077, 10023})
 """The stream has no room, or the server's disk has none for it."""
 WRONG_SEQUENCE: Final = frozenset({10071, 10164, 10158})
 NO_MESSAGE: Final = 10037
 """There is no such message."""
+NO_LEADER: Final = 10008
+"""The servers of a cluster have chosen no leader yet, or too few of them are there."""
 
-_FRACTION: Final = re.compile(r"\.(\d{6})\d+")
+_REPLY: Final = re.compile(
+    r"\$JS\.ACK\.(?:[^.]+\.[^.]+\.)?(?P<stream>[^.]+)\.(?P<consumer>[^.]+)\.(?P<number>[1-9]\d{0,18})"
+    r"\.(?P<sequence>[1-9]\d{0,18})\.(?P<nth>\d{1,19})\.(?P<nanoseconds>\d{1,19})\.(?P<pending>\d{1,19})(?:\.[^.]+)?",
+    re.ASCII,
+)
+
+T = TypeVar("T")
+Count = Annotated[int, Meta(ge=0)]
+Ordinal = Annotated[int, Meta(ge=1)]
+Time = Annotated[datetime, Meta(tz=True)]
+"""RFC 3339 with nanoseconds, of which microseconds are kept."""
 
 
 class ApiError(Struct, frozen=True):
@@ -62,85 +89,134 @@ class _PubAck(Struct, frozen=True):
 
 class _StoredMessage(Struct, frozen=True):
     subject: str
-    seq: int
-    time: str
-    hdrs: str = ""
-    data: str = ""
+    seq: Ordinal
+    time: Time
+    hdrs: bytes = b""
+    data: bytes = b""
+
+
+class _StoredAnswer(Struct, frozen=True):
+    message: _StoredMessage
 
 
 class _Failure(Struct, frozen=True):
     error: ApiError | None = None
 
 
+class _ConsumerInfo(Struct, frozen=True):
+    num_pending: Count
+    num_ack_pending: Count
+    config: dict[str, Any]
+    num_redelivered: Count = 0
+    paused: bool = False
+
+
+class _Clock(Struct, frozen=True):
+    ts: Time | None = None
+
+
 _pub_acks = msgspec.json.Decoder(_PubAck)
 _failures = msgspec.json.Decoder(_Failure)
-_any = msgspec.json.Decoder()
+_objects: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_stored_answers = msgspec.json.Decoder(_StoredAnswer)
 
 
 def pub_ack(message: Msg) -> PubAck:
-    """The server's word on a publish; raises `Refused` and its kin."""
+    """The server's word on a publish; raises `Refused` and its kin, and `NoAnswer`."""
     if message.headers and message.headers.get("Status") == "503":
         raise NoSuchSubject(503, 0, "no stream takes this subject")
-    ack = _pub_acks.decode(message.data)
+    ack = _readable(_pub_acks, message)
     if ack.error is not None:
         raise ack.error.raised()
+    if not ack.stream or ack.seq < 1:
+        raise NoAnswer("the server's answer names no stream and sequence")
     return PubAck(stream=ack.stream, sequence=ack.seq, duplicate=ack.duplicate)
 
 
 def answer(message: Msg) -> dict[str, Any]:
-    """The JSON of an API answer; raises `Refused`."""
+    """The JSON of an API answer; raises `Refused` and `NoAnswer`."""
+    _check(message)
+    return _readable(_objects, message)
+
+
+def confirmed(message: Msg) -> None:
+    """Whoever keeps the consumer has heard; raises `NoAnswer` where nobody keeps it just now."""
     if message.headers and message.headers.get("Status") == "503":
-        raise Refused(503, 0, "JetStream is not there (no responders)")
-    failure = _failures.decode(message.data)
-    if failure.error is not None:
-        raise failure.error.raised()
-    value: dict[str, Any] = _any.decode(message.data)
-    return value
+        raise NoAnswer("nobody leads the consumer (no responders)")
 
 
 def stored(message: Msg) -> Stored:
-    """The message that an answer to `STREAM.MSG.GET` holds."""
-    found = msgspec.convert(answer(message)["message"], _StoredMessage)
+    """The message that an answer to `STREAM.MSG.GET` holds; raises `Refused` and `NoAnswer`."""
+    _check(message)
+    found = _readable(_stored_answers, message).message
     return Stored(
         subject=found.subject,
         sequence=found.seq,
-        headers=parse_headers(b64decode(found.hdrs)),
-        body=b64decode(found.data),
-        time=_time(found.time),
+        headers=parse_headers(found.hdrs),
+        body=found.data,
+        time=found.time,
     )
 
 
+def _check(message: Msg) -> None:
+    if message.headers and message.headers.get("Status") == "503":
+        raise Refused(503, 0, "JetStream is not there (no responders)")
+    failure = _readable(_failures, message)
+    if failure.error is not None and failure.error.err_code == NO_LEADER:
+        raise NoAnswer(failure.error.description)
+    if failure.error is not None:
+        raise failure.error.raised()
+
+
+def _readable(decoder: msgspec.json.Decoder[T], message: Msg) -> T:
+    try:
+        return decode(decoder, message.data)
+    except Undecodable as error:
+        raise NoAnswer(f"the server's answer cannot be read: {error}") from error
+
+
 def parse_headers(raw: bytes) -> dict[str, str]:
-    """Headers from their wire form. Of a name given twice the last value counts, as on delivery."""
+    """Headers from their wire form, as on delivery: of a name given twice the last value counts, odd names are not."""
     headers: dict[str, str] = {}
     for line in raw.split(b"\r\n")[1:]:
         name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.decode("utf-8", "replace")] = value.strip().decode("utf-8", "replace")
+        name = name.strip()
+        if colon and name.isascii() and not any(map(str.isspace, name.decode("ascii"))):
+            headers[name.decode("ascii")] = value.strip().decode("utf-8", "replace")
     return headers
 
 
 def delivery(message: Msg) -> Delivery:
-    """A delivery from a message and its reply subject.
+    """A delivery from a message and its reply subject; `ValueError` where that is none of JetStream's.
 
     `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>`, or with domain,
     account hash and a random token around it.
     """
-    tokens = message.reply.split(".")
-    start = 2 if len(tokens) < 11 else 4
-    stream, consumer, number, sequence, _, nanoseconds, pending = tokens[start : start + 7]
+    found = _parts(message)
     return Delivery(
         subject=message.subject,
         headers=message.headers or {},
         body=message.data,
-        stream=stream,
-        consumer=consumer,
-        sequence=int(sequence),
-        number=int(number),
-        stored=datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC),
-        pending=int(pending),
+        stream=found["stream"],
+        consumer=found["consumer"],
+        sequence=int(found["sequence"]),
+        number=int(found["number"]),
+        stored=datetime.fromtimestamp(int(found["nanoseconds"]) / 1e9, UTC),
+        pending=int(found["pending"]),
         token=message.reply,
     )
+
+
+def consumer_sequence(message: Msg) -> int:
+    """The how-manieth delivery of its consumer a message is; `ValueError` as for `delivery`."""
+    return int(_parts(message)["nth"])
+
+
+def _parts(message: Msg) -> re.Match[str]:
+    found = _REPLY.fullmatch(message.reply)
+    if found is None:
+        raise ValueError(f"{message.reply[:200]!r} is no reply subject of JetStream's")
+    return found
 
 
 def from_follow(message: Msg) -> Stored:
@@ -156,21 +232,24 @@ def from_follow(message: Msg) -> Stored:
 
 
 def consumer_state(info: Mapping[str, Any]) -> ConsumerState:
-    """A consumer's figures from its info."""
+    """A consumer's figures from its info; raises `NoAnswer`."""
+    found = _converted(info, _ConsumerInfo)
     return ConsumerState(
-        waiting=info["num_pending"],
-        unacknowledged=info["num_ack_pending"],
-        redelivered=info.get("num_redelivered", 0),
-        paused=info.get("paused", False),
-        config=info["config"],
+        waiting=found.num_pending,
+        unacknowledged=found.num_ack_pending,
+        redelivered=found.num_redelivered,
+        paused=found.paused,
+        config=found.config,
     )
 
 
-def _time(text: str) -> datetime:
-    # RFC 3339 with nanoseconds, which datetime does not take.
-    return datetime.fromisoformat(_FRACTION.sub(r".\1", text))
-
-
 def server_time(value: Mapping[str, Any]) -> datetime | None:
-    """The server's clock, where an answer tells it."""
-    return _time(value["ts"]) if "ts" in value else None
+    """The server's clock, where an answer tells it; raises `NoAnswer`."""
+    return _converted(value, _Clock).ts
+
+
+def _converted(value: Mapping[str, Any], to: type[T]) -> T:
+    try:
+        return msgspec.convert(value, to)
+    except msgspec.ValidationError as error:
+        raise NoAnswer(f"the server's answer cannot be read: {error}") from error

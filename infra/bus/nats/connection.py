@@ -16,7 +16,17 @@ from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 from nats.js import JetStreamContext
 
-from infra.bus.base import ConsumerState, Delivery, Disconnected, PubAck, Puller, Refused, Stored
+from infra.bus.base import (
+    ConsumerState,
+    Delivery,
+    Disconnected,
+    NoAnswer,
+    NoSuchSubject,
+    PubAck,
+    Puller,
+    Refused,
+    Stored,
+)
 from infra.bus.nats import answers
 from infra.bus.nats.follower import follow
 from infra.bus.nats.manage import Manager
@@ -30,6 +40,10 @@ log = logging.getLogger("jetray.bus")
 
 PING_S: Final = 10
 ANSWER_S: Final = 5.0
+READ_S: Final = 2.0
+"""For reads, which can be asked again: while a stream has no leader, nobody answers them."""
+ASK_AGAIN_S: Final = 0.5
+"""Between two tries of the first question to JetStream."""
 
 
 @asynccontextmanager
@@ -60,6 +74,7 @@ class NatsBus:
 
     def __init__(self, url: str, answer_timeout_s: float) -> None:
         self._url = url
+        self._answer_timeout_s = answer_timeout_s
         self._client = Client()
         self._requests = Requests(self._client, timeout_s=answer_timeout_s)
         self._manager = Manager(self.api)
@@ -96,7 +111,7 @@ class NatsBus:
             raise Disconnected(f"no NATS server at {self._url}: {error}") from error
         self._client.options["max_reconnect_attempts"] = -1
         await self._requests.open()
-        await self._read_clock()
+        await self._read_clock(wait)
 
     async def close(self) -> None:
         """Close the connection. What was sent and not yet flushed is flushed."""
@@ -124,7 +139,14 @@ class NatsBus:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
         """Store a message and wait for the server's word."""
-        return answers.pub_ack(await self._requests.request(subject, body, headers))
+        try:
+            return answers.pub_ack(await self._requests.request(subject, body, headers))
+        except NoSuchSubject as error:
+            # Nor does a stream of a cluster take anything while nobody leads it.
+            stream = await self._manager.owner(subject)
+            if stream is None:
+                raise
+            raise NoAnswer(f"stream {stream}, which takes {subject}, has no leader just now") from error
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message on a subject filter, read from the leader."""
@@ -176,7 +198,7 @@ class NatsBus:
 
     async def in_progress(self, delivery: Delivery) -> None:
         """Renew the lease. Returns once the server has confirmed."""
-        await self._requests.request(delivery.token, b"+WPI")
+        answers.confirmed(await self._requests.request(delivery.token, b"+WPI"))
 
     async def apply(self, topology: Topology) -> None:
         """Create or update streams and consumers."""
@@ -220,15 +242,28 @@ class NatsBus:
     async def _read(self, stream: str, request: Mapping[str, Any]) -> Stored | None:
         try:
             return answers.stored(
-                await self._requests.request(f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(request))
+                await self._requests.request(
+                    f"$JS.API.STREAM.MSG.GET.{stream}",
+                    msgspec.json.encode(request),
+                    timeout_s=min(READ_S, self._answer_timeout_s),
+                )
             )
         except Refused as error:
             if error.err_code == answers.NO_MESSAGE:
                 return None
             raise
 
-    async def _read_clock(self) -> None:
-        self._set_clock(await self.api("STREAM.LIST", {"offset": 1 << 30}))
+    async def _read_clock(self, wait: bool) -> None:
+        """The first question, and so the one that finds out whether JetStream answers at all."""
+        while True:
+            try:
+                return self._set_clock(await self.api("STREAM.LIST", {"offset": 1 << 30}))
+            except (Disconnected, NoAnswer) as error:
+                # A cluster answers once it has a leader, which takes seconds after a start.
+                if not wait:
+                    raise
+                log.warning("JetStream at %s does not answer yet (%s); asking until it does", self._url, error)
+            await asyncio.sleep(ASK_AGAIN_S)
 
     def _set_clock(self, answer: Mapping[str, Any]) -> None:
         server = answers.server_time(answer)

@@ -15,7 +15,7 @@ import anyio
 from nats.aio.msg import Msg
 
 from infra.bus.base import BusError, Refused, Stored
-from infra.bus.nats.answers import from_follow
+from infra.bus.nats.answers import consumer_sequence, from_follow
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -106,10 +106,15 @@ async def _in_order(arrived: asyncio.Queue[Msg | None]) -> AsyncIterator[Stored]
             if last is not None and int(last) != expected - 1:
                 return
             continue
-        if int(message.reply.split(".")[-3]) != expected:
+        try:
+            found, following = from_follow(message), consumer_sequence(message) == expected
+        except ValueError as error:
+            log.warning("following: %s", error)
+            return
+        if not following:
             return
         expected += 1
-        yield from_follow(message)
+        yield found
 
 
 async def _answer_flow_control(message: Msg) -> None:

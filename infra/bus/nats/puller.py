@@ -158,7 +158,9 @@ class NatsPuller:
         if status == "100":
             return
         if status not in ("404", "408"):
-            log.warning("pull from %s was refused: %s %s", self._name, status, headers.get("Description", ""))
+            # Of "no responders" nats-py takes the next header for the description, line end and all.
+            description = " ".join(headers.get("Description", "").split())
+            log.warning("pull from %s was refused: %s %s", self._name, status, description)
             self._not_before = self._heard + RETRY_S
         # Unfilled credit, not backlog.
         self._put_back(int(headers.get("Nats-Pending-Messages", self._requested)))

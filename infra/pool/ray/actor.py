@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import Struct
 
+from contracts import codec
 from contracts.calls import Call, Frame, decode_call, encode
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
 from infra.pool.actor import unfit
 from infra.pool.base import ConfigError, Host, HostSpec
-from infra.pool.hosting import build_host, execute, is_report, sealed
+from infra.pool.hosting import build_host, is_report, sealed
 from infra.pool.mailbox import Mailbox
+from infra.pool.tenancy import Tenancy
 
 __all__ = ["JobActor", "Whereabouts", "packed_items", "unpacked_items"]
 
@@ -39,14 +41,15 @@ def packed_items(items: list[bytes]) -> bytes:
 
 
 def unpacked_items(data: bytes) -> list[bytes]:
-    """What `packed_items` made `data` of."""
-    return _items_decoder.decode(data)
+    """What `packed_items` made `data` of; `codec.Undecodable` where it made none."""
+    return codec.decode(_items_decoder, data)
 
 
 class JobActor:
     """Runs calls in an actor. All its methods share one event loop; none raises for what a job or the host does."""
 
-    def __init__(self, factory: str, config: bytes, version: str) -> None:
+    def __init__(self, factory: str, config: bytes, version: str, mark: int) -> None:
+        self._tenancy = Tenancy(mark)
         self._host: Host | ErrorInfo
         try:
             provenance.check(version)
@@ -65,7 +68,7 @@ class JobActor:
 
     async def run(self, data: bytes) -> bytes:
         """A call that sends no frames, to its outcome."""
-        return encode(await execute(self._fit_host, decode_call(data), _no_frames))
+        return encode(await self._tenancy.execute(self._fit_host, decode_call(data), _no_frames))
 
     async def stream(self, data: bytes) -> AsyncIterator[bytes]:
         """A call to its frames and, as the very last item, its outcome. Items that wait travel together."""
@@ -93,7 +96,7 @@ class JobActor:
             mailbox.put(sealed(frame), report=is_report(frame))
 
         try:
-            mailbox.put(encode(await execute(self._fit_host, call, send)), report=False)
+            mailbox.put(encode(await self._tenancy.execute(self._fit_host, call, send)), report=False)
         finally:
             mailbox.close()
 

@@ -18,9 +18,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
-from infra.pool import provenance
+from infra.pool import birthmark, provenance
 from infra.pool.actor import ActorLost, lost, unfit
 from infra.pool.base import HostSpec, Profile
+from infra.pool.birthmark import Birthmark
 from infra.pool.ray.actor import JobActor, Whereabouts, unpacked_items
 from infra.pool.ray.errors import meaning
 
@@ -32,7 +33,7 @@ CONTROL_CALLS = 1000
 """Room for `cancel` and `alive` beside the jobs."""
 STILL_WAITING_S = 30.0
 GONE_S = 10.0
-"""How long a killed actor's process may take to end before we say so and go on."""
+"""How long a killed actor's processes may take to end before we say so and go on."""
 
 
 def options(profile: Profile, name: str) -> dict[str, Any]:
@@ -57,6 +58,7 @@ class RayActor:
         self._name = name
         self._profile = profile
         self._host = host
+        self._mark = birthmark.fresh()
         self._handle: Any = None
         self._where: Whereabouts | None = None
 
@@ -95,18 +97,23 @@ class RayActor:
         return lost("ProtocolError", f"{self._name} ended a call that never ends")
 
     async def kill(self) -> None:
-        """`ray.kill`, and then see its process end."""
+        """`ray.kill`, and then see its process end, and all that it started."""
         if self._handle is None:
             return
         ray.kill(self._handle)
         if self._where is not None and not await self._gone(self._where):
             _log.error(
-                "the process of %s, %d, is killed and still there after %g s", self._name, self._where.pid, GONE_S
+                "the process of %s, %d, is killed, and it or what it started is still there after %g s",
+                self._name,
+                self._where.pid,
+                GONE_S,
             )
 
     def _create(self) -> None:
         actor_class = ray.remote(JobActor).options(**options(self._profile, self._name))
-        self._handle = actor_class.remote(self._host.factory, self._host.config, provenance.version())
+        self._handle = actor_class.remote(
+            self._host.factory, self._host.config, provenance.version(), self._mark.number
+        )
 
     async def _created(self) -> bytes:
         ready = asyncio.ensure_future(_answer(self._handle.ready.remote()))
@@ -138,11 +145,11 @@ class RayActor:
 
     async def _gone(self, where: Whereabouts) -> bool:
         if where.node == ray.get_runtime_context().get_node_id():
-            return await anyio.to_thread.run_sync(_wait_gone, where.pid, GONE_S)
+            return await anyio.to_thread.run_sync(_end, self._mark.number, where.pid, GONE_S)
         there = NodeAffinitySchedulingStrategy(node_id=where.node, soft=False)
-        watch = ray.remote(_wait_gone).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        watch = ray.remote(_end).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         try:
-            gone: bool = await _answer(watch.remote(where.pid, GONE_S))
+            gone: bool = await _answer(watch.remote(self._mark.number, where.pid, GONE_S))
         except ActorLost:
             # The node itself is gone.
             return True
@@ -157,9 +164,11 @@ async def _answer(reference: Any) -> Any:
         raise ActorLost(meaning(error)) from error
 
 
-def _wait_gone(pid: int, timeout_s: float) -> bool:
-    """Whether a process of this host has ended in time."""
+def _end(mark: int, pid: int, timeout_s: float) -> bool:
+    """On the actor's host: end all that bears its mark, itself included. Whether that was done in time."""
     ends = time.monotonic() + timeout_s
+    if birthmark.supported():
+        birthmark.end(Birthmark(mark), within_s=timeout_s)
     while time.monotonic() < ends:
         try:
             os.kill(pid, 0)

@@ -62,6 +62,12 @@ class TestHost:
     async def _exits(self, call: Call, send: Send) -> Returned:
         raise SystemExit(3)
 
+    async def _exits_within(self, call: Call, send: Send) -> Returned:
+        """In a task of its own, over which an event loop ends."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._exits, call, send)
+        raise AssertionError
+
     async def _prints(self, call: Call, send: Send) -> Returned:
         os.write(1, b"\x00\x00\x00\x05hello to standard output\n")
         print("hello again", flush=True)

@@ -81,6 +81,18 @@ async def test_a_host_that_breaks_loses_that_call_alone(world: World, streams: b
         assert not world.of("failed")
 
 
+@both_ways
+async def test_a_task_that_exits_loses_that_call_alone(world: World, streams: bool) -> None:
+    if not world.separate:
+        pytest.skip("this would end the tests' own loop")
+    async with world.pool() as pool:
+        outcome = await finish(pool, call("exits_within", streams=streams))
+        assert isinstance(outcome, Gone)
+        assert "SystemExit: 3" in outcome.error.message or outcome.error.type == "ExceptionGroup"
+        assert isinstance(await finish(pool, call("echo")), Returned)
+        assert not world.of("failed")
+
+
 async def test_what_a_job_prints_does_no_harm(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     async with world.pool() as pool:
         assert await finish(pool, call("prints")) == Returned(result=b"null")

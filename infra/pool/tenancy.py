@@ -1,0 +1,86 @@
+"""One job at a time in an exclusive actor: what it started is ended with it, so that the next one is alone, too.
+
+What a kind starts while it is built, for all its jobs, stays: that is what `prepare` is for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, runtime_checkable
+
+import anyio
+import anyio.to_thread
+
+from contracts.calls import Call, Frame, Outcome
+from infra.pool import birthmark, guardian
+from infra.pool.base import Host
+from infra.pool.birthmark import Birthmark
+from infra.pool.exits import contained
+from infra.pool.hosting import execute
+
+__all__ = ["Prepares", "Tenancy"]
+
+_log = logging.getLogger("jetray.pool")
+
+LEFTOVERS_S: Final = 5.0
+"""How long a finished job's outcome may wait for what it left behind to die."""
+SHORT_S: Final = 1.0
+"""In less time than this the system does not use all its process numbers up."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A host that builds things which outlive a job."""
+
+    def prepare(self, call: Call) -> None:
+        """Build what the call's kind keeps from job to job. Never raises: what went wrong is the call's outcome."""
+        ...
+
+
+class Tenancy:
+    """This process as the place where jobs run."""
+
+    def __init__(self, mark: int) -> None:
+        self._mark = Birthmark(mark)
+        self._marked = guardian.start(self._mark)
+        self._jobs = 0
+
+    async def execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
+        """Run the call to its outcome. Of an exclusive one, all that it started has ended by then."""
+        with contained():
+            return await self._execute(host, call, send)
+
+    async def _execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
+        if not (call.exclusive and self._marked):
+            return await execute(host, call, send)
+        if isinstance(host, Prepares):
+            host.prepare(call)
+        self._jobs += 1
+        self._mark.wear(self._jobs)
+        began, newest = time.monotonic(), birthmark.last_pid()
+        try:
+            return await execute(host, call, send)
+        finally:
+            self._mark.wear()
+            if self._left_something(newest, time.monotonic() - began):
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._end_leftovers, call)
+
+    def _left_something(self, newest: int | None, lasted_s: float) -> bool:
+        """Most jobs start no process, and looking at each process of the system costs more than a short job."""
+        if newest is None or lasted_s > SHORT_S:
+            return bool(self._mark.carriers(self._jobs))
+        now = birthmark.last_pid()
+        if now is None or now == newest:
+            return False
+        return bool(self._mark.carriers(self._jobs, among=birthmark.born_between(newest, now)))
+
+    def _end_leftovers(self, call: Call) -> None:
+        killed, left = birthmark.end(self._mark, self._jobs, spare=os.getpid(), within_s=LEFTOVERS_S)
+        if killed:
+            _log.info("%s ended and left %d processes running: they were killed", call.job, killed)
+        if left:
+            _log.error("%s ended and left %d processes running that cannot be killed", call.job, left)

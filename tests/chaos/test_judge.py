@@ -1,0 +1,163 @@
+"""The judge names what was broken, and nothing where nothing was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from contracts.errors import ErrorInfo
+from contracts.events import Completed, DeliveryRef, Event, Failed, Progress, Spent, Started
+from contracts.fleet import ControlDone
+from infra.bus.base import Stored
+from tests.chaos.evidence import Evidence, Written
+from tests.chaos.judge import judge, overlaps, sort_out
+from tests.chaos.kinds import Entry, Ran
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = ("work", "J1")
+
+
+def moment(seconds: float) -> float:
+    return EPOCH.timestamp() + seconds
+
+
+def event(what: type[Any], n: int, attempt: int = 1, **more: Any) -> Any:
+    common: dict[str, Any] = {"kind": "work", "job_id": "J1", "n": n, "run": 1, "attempt": attempt, "time": EPOCH}
+    return what(**common, gateway="gw-1", origin="JOBS:1", **more)
+
+
+def started(n: int, attempt: int = 1) -> Started:
+    deadline = EPOCH + timedelta(minutes=10)
+    ref = DeliveryRef(sequence=1, number=attempt)
+    return event(
+        Started, n, attempt, input_sha256="0", delivery=ref, actor="a", waited_ms=1, deadline=deadline, spent=Spent()
+    )
+
+
+def completed(n: int, attempt: int = 1, token: str = "t2") -> Completed:
+    result = msgspec.Raw(msgspec.json.encode(Ran(token)))
+    return event(Completed, n, attempt, result=result, artifacts=[], duration_ms=1)
+
+
+def failed(n: int) -> Failed:
+    error = ErrorInfo(reason="lost", type="X", message="gone", retryable=False)
+    return event(Failed, n, 2, error=error, attempts=2, dlq_sequence=5)
+
+
+def log(*events: tuple[Event, str]) -> list[Written]:
+    return [Written(each, n, nonce, moment(n)) for n, (each, nonce) in enumerate(events, 1)]
+
+
+def entry(what: str, attempt: int, at: float) -> Entry:
+    return Entry(what, "work", "J1", f"t{attempt}", 1, moment(at), run=1, attempt=attempt)
+
+
+def evidence(**changes: Any) -> Evidence:
+    """A job that was taken over and completed, and a cancel that was answered."""
+    whole: dict[str, Any] = {
+        "logs": {KEY: log((started(1), "a"), (started(2, 2), "b"), (completed(3, 2), "b"))},
+        "accepted": {KEY: 1},
+        "commands": {1: "control.cancel.work.J1"},
+        "answers": [answer(1)],
+        "ledger": [entry("began", 1, 1.5), entry("began", 2, 2.5), entry("ended", 2, 2.9)],
+        "left": {"JOBS": 0, "CONTROL": 0},
+        "seen_live": [1, 2, 3],
+    }
+    return Evidence(**whole | changes)
+
+
+def answer(sequence: int) -> ControlDone:
+    return ControlDone(gateway="gw-1", time=EPOCH, command="c", sequence=sequence, detail="d")
+
+
+def letter(sequence: int) -> Stored:
+    return Stored(subject="dlq.work.J1", sequence=sequence, headers={}, body=b"", time=EPOCH)
+
+
+def test_a_whole_history_breaks_nothing() -> None:
+    assert judge(evidence()) == []
+    assert overlaps(evidence()) == []
+
+
+def logged(*events: tuple[Event, str]) -> dict[str, Any]:
+    return {"logs": {KEY: log(*events)}, "seen_live": list(range(1, len(events) + 1))}
+
+
+PLANTED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "lost": (lambda: {"accepted": {KEY: 1, ("echo", "J2"): 2}}, "echo.J2: accepted, and has no log"),
+    "unended": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b")),
+        "work.J1: run 1 has 0 terminal events",
+    ),
+    "double end": (
+        lambda: logged(
+            (started(1), "a"), (started(2, 2), "b"), (completed(3, 2), "b"), (completed(4, 2), "b")
+        ),
+        "work.J1: run 1 has 2 terminal events",
+    ),
+    "gap": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b"), (completed(4, 2), "b")),
+        "work.J1: n is [1, 2, 4]",
+    ),
+    "stranger": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b"), (completed(3, 2), "a")),
+        "work.J1: n 3 was not written by the holder of attempt (1, 2)",
+    ),
+    "fenced": (
+        lambda: logged(
+            (started(1), "a"), (started(2, 2), "b"), (event(Progress, 3, done=1), "a"), (completed(4, 2), "b")
+        ),
+        "work.J1: n 3 is of attempt (1, 1), after (1, 2) had begun",
+    ),
+    "failed": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b"), (failed(3), "b")) | {"letters": {5: letter(5)}},
+        "work.J1: failed (lost, X: gone)",
+    ),
+    "no letter": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b"), (failed(3), "b")),
+        "work.J1: failed, and DLQ:5 is not its message",
+    ),
+    "stray letter": (lambda: {"letters": {7: letter(7)}}, "DLQ:7 (dlq.work.J1): no log says that it failed"),
+    "too early": (
+        lambda: {"ledger": [entry("began", 1, 0.5), entry("began", 2, 2.5), entry("ended", 2, 2.9)]},
+        "work.J1 run 1 attempt 1: user code ran before its started was durable",
+    ),
+    "executed twice": (
+        lambda: {"ledger": [entry("began", 2, 2.5), entry("began", 2, 2.6), entry("ended", 2, 2.9)]},
+        "work.J1 run 1 attempt 2: executed 2 times in 1 attempts",
+    ),
+    "another's result": (
+        lambda: logged((started(1), "a"), (started(2, 2), "b"), (completed(3, 2, token="t1"), "b"))
+        | {"ledger": [entry("began", 1, 1.5), entry("ended", 1, 2.9)]},
+        "work.J1: attempt 2 completed with the result of 1",
+    ),
+    "nobody's result": (lambda: {"ledger": []}, "work.J1: completed with what no user code returned"),
+    "unanswered": (lambda: {"answers": []}, "CONTROL:1 (control.cancel.work.J1) has 0 answers"),
+    "answered twice": (
+        lambda: {"answers": [answer(1), answer(1)]},
+        "CONTROL:1 (control.cancel.work.J1) has 2 answers",
+    ),
+    "left over": (lambda: {"left": {"JOBS": 1, "CONTROL": 0}}, "JOBS: 1 messages are left"),
+    "unseen": (lambda: {"seen_live": [1, 3]}, "the observer missed 1 events, saw 0 twice, of 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_violation_is_named(name: str) -> None:
+    changes, line = PLANTED[name]
+    assert line in judge(evidence(**changes()))
+
+
+def test_an_attempt_that_ran_on_beside_the_next_is_timed() -> None:
+    late = [entry("began", 1, 1.5), entry("ended", 1, 2.75), entry("began", 2, 2.5), entry("ended", 2, 2.9)]
+    assert overlaps(evidence(ledger=late)) == [0.25]
+
+
+def test_violations_are_sorted_by_what_matters() -> None:
+    broken = judge(evidence(**PLANTED["double end"][0]())) + judge(evidence(**PLANTED["gap"][0]()))
+    broken += judge(evidence(**PLANTED["lost"][0]())) + judge(evidence(**PLANTED["left over"][0]()))
+    assert sort_out(broken) == {"lost": 1, "double ends": 1, "gaps": 1, "other": 1}

@@ -1,0 +1,233 @@
+"""A gateway that is killed at one step: `python -m tests.integration.failpoint STEP SIDE COUNT SUBJECT`.
+
+It is `jetray worker`, whose bus, pool and store are wrapped where `workers.launcher.worker` composes them. It comes by
+the step `COUNT` times, on a subject that contains `SUBJECT`, and then ends by SIGKILL, before or after.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from contracts.calls import Call, Frame, Outcome
+from contracts.events import Artifact
+from infra.bus.base import Delivery, PubAck, Puller, Stored
+from infra.bus.nats import NatsBus
+from infra.pool.base import Execution, Pool, Reservation
+from infra.store.base import Store
+from tests.simulation.faults import Side, step_of
+from workers.launcher import main
+from workers.launcher import worker as composed
+
+
+class Failpoint:
+    """Counts how often a step is come by, and strikes."""
+
+    def __init__(self, step: str, side: Side, count: int, subject: str) -> None:
+        self._step = step
+        self._side = side
+        self._count = count
+        self._subject = subject
+
+    def meets(self, step: str | None, side: Side, subject: str) -> bool:
+        """Whether this is where it strikes. To be asked once each time."""
+        if (step, side) != (self._step, self._side) or self._subject not in subject:
+            return False
+        self._count -= 1
+        return self._count == 0
+
+    def come_by(self, step: str | None, side: Side, subject: str) -> None:
+        """Does not return where it strikes."""
+        if self.meets(step, side, subject):
+            die()
+
+
+def die() -> None:
+    """As `kill -9` does it: nothing is flushed, nothing is closed, nobody is told."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FailingBus:
+    """The real bus, with a step before and after each of its calls."""
+
+    def __init__(self, bus: NatsBus, point: Failpoint) -> None:
+        self._bus = bus
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
+        step = _published(subject)
+        self._point.come_by(step, "before", subject)
+        ack = await self._bus.publish(subject, body, headers)
+        self._point.come_by(step, "after", subject)
+        return ack
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        step = step_of("last", subject)
+        self._point.come_by(step, "before", subject)
+        found = await self._bus.last(stream, subject)
+        self._point.come_by(step, "after", subject)
+        return found
+
+    async def get(self, stream: str, sequence: int) -> Stored | None:
+        step = {"EVENTS": "child's end", "DLQ": "letter"}.get(stream, "probe")
+        self._point.come_by(step, "before", stream)
+        found = await self._bus.get(stream, sequence)
+        self._point.come_by(step, "after", stream)
+        return found
+
+    async def follow(self, stream: str, subject: str, *, after: int = 0) -> AsyncGenerator[Stored, None]:
+        step = {"JOINS": "fold", "EVENTS": "watch"}[stream]
+        async with aclosing(self._bus.follow(stream, subject, after=after)) as messages:
+            async for message in messages:
+                self._point.come_by(step, "before", message.subject)
+                yield message
+                self._point.come_by(step, "after", message.subject)
+
+    @asynccontextmanager
+    async def pull(self, stream: str, consumer: str) -> AsyncIterator[Puller]:
+        async with self._bus.pull(stream, consumer) as puller:
+            yield _FailingPuller(puller, self._point)
+
+    async def ack(self, delivery: Delivery) -> None:
+        await self._settle("ack", delivery, lambda: self._bus.ack(delivery))
+
+    async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:
+        await self._settle("nak", delivery, lambda: self._bus.nak(delivery, delay_s))
+
+    async def in_progress(self, delivery: Delivery) -> None:
+        self._point.come_by("renew", "before", delivery.subject)
+        await self._bus.in_progress(delivery)
+        self._point.come_by("renew", "after", delivery.subject)
+
+    async def _settle(self, op: str, delivery: Delivery, send: Callable[[], Any]) -> None:
+        step = step_of(op, delivery.subject)
+        self._point.come_by(step, "before", delivery.subject)
+        await send()
+        if self._point.meets(step, "after", delivery.subject):
+            # Nobody answers it. What was not flushed would never have been sent.
+            await self._bus.flush()
+            die()
+
+
+class _FailingPuller:
+    def __init__(self, puller: Puller, point: Failpoint) -> None:
+        self._puller = puller
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._puller, name)
+
+    async def receive(self) -> Delivery:
+        delivery = await self._puller.receive()
+        step = "command" if delivery.stream == "CONTROL" else "pull"
+        self._point.come_by(step, "after", delivery.subject)
+        return delivery
+
+
+class _FailingPool:
+    def __init__(self, pool: Pool, point: Failpoint) -> None:
+        self._pool = pool
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
+        self._point.come_by("reserve", "before", profile)
+        reservation = await self._pool.reserve(profile, exclusive=exclusive)
+        self._point.come_by("reserve", "after", profile)
+        return _FailingReservation(reservation, self._point)
+
+
+class _FailingReservation:
+    def __init__(self, reservation: Reservation, point: Failpoint) -> None:
+        self._reservation = reservation
+        self._point = point
+
+    @property
+    def actor(self) -> str:
+        return self._reservation.actor
+
+    def start(self, call: Call) -> Execution:
+        self._point.come_by("run", "before", call.job)
+        execution = self._reservation.start(call)
+        self._point.come_by("run", "after", call.job)
+        return _FailingExecution(execution, self._point, call.job)
+
+    def release(self) -> None:
+        self._reservation.release()
+
+
+class _FailingExecution:
+    def __init__(self, execution: Execution, point: Failpoint, job: str) -> None:
+        self._execution = execution
+        self._point = point
+        self._job = job
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        async for frame in self._execution.frames():
+            self._point.come_by("frame", "before", self._job)
+            yield frame
+            self._point.come_by("frame", "after", self._job)
+
+    async def outcome(self) -> Outcome:
+        outcome = await self._execution.outcome()
+        self._point.come_by("outcome", "after", self._job)
+        return outcome
+
+    async def stop(self, grace_s: float) -> None:
+        self._point.come_by("stop", "before", self._job)
+        await self._execution.stop(grace_s)
+        self._point.come_by("stop", "after", self._job)
+
+
+class _FailingStore:
+    def __init__(self, store: Store, point: Failpoint) -> None:
+        self._store = store
+        self._point = point
+
+    async def put(self, name: str, data: bytes) -> Artifact:
+        self._point.come_by("store", "before", name)
+        artifact = await self._store.put(name, data)
+        self._point.come_by("store", "after", name)
+        return artifact
+
+    async def get(self, uri: str) -> bytes:
+        self._point.come_by("fetch", "before", uri)
+        data = await self._store.get(uri)
+        self._point.come_by("fetch", "after", uri)
+        return data
+
+
+def _published(subject: str) -> str | None:
+    return "emit" if subject.startswith("agent.") else step_of("publish", subject)
+
+
+def arm(point: Failpoint) -> None:
+    """Wrap what the launcher composes."""
+    connect, pool, store = composed.connect, composed._pool, composed.ObjectStore
+
+    @asynccontextmanager
+    async def failing(*arguments: Any, **keywords: Any) -> AsyncIterator[FailingBus]:
+        async with connect(*arguments, **keywords) as bus:
+            yield FailingBus(bus, point)
+
+    composed.__dict__.update(
+        connect=failing,
+        _pool=lambda *arguments: _FailingPool(pool(*arguments), point),
+        ObjectStore=lambda *arguments: _FailingStore(store(*arguments), point),
+    )
+
+
+if __name__ == "__main__":
+    step, side, count, subject = sys.argv[1:]
+    assert side in ("before", "after")
+    arm(Failpoint(step, side, int(count), subject))
+    sys.exit(main(["worker"]))
