@@ -268,7 +268,8 @@ async def _race(buses: Sequence[Bus], log: _Log) -> None:
 
 async def _stored(bus: Bus) -> dict[str, list[Stored]]:
     found: dict[str, list[Stored]] = defaultdict(list)
-    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, f"orchestration.{KIND}.*.*")):
+    told = f"orchestration.{KIND}.*.*"
+    for message in await patiently(lambda: read_all(bus, subjects.EVENTS, told), what=told):
         found[message.subject.rsplit(".", 1)[1]].append(message)
     return found
 
