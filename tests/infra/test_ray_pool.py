@@ -63,6 +63,13 @@ def test_other_addresses_are_refused_with_what_may_be_said(value: str) -> None:
     assert str(refused.value).startswith(f"RAY_ADDRESS={value}: say local (or nothing)")
 
 
+def test_an_address_answers_while_somebody_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        assert address.answers(5.0)
+    assert not address.answers(5.0)
+
+
 def test_ray_client_is_refused_with_what_to_use_instead() -> None:
     with pytest.raises(ConfigError) as refused:
         parse_address("ray://head:10001")

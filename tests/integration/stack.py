@@ -36,7 +36,7 @@ class Stack:
         *,
         ray: str = "none",
         command: Sequence[str] = WORKER,
-        log: Path | None = None,
+        log: Path | str | None = None,
         **settings: str,
     ) -> asyncio.subprocess.Process:
         """Start a gateway and wait until it serves. What it says goes to `log`, or where the test's own words go."""
@@ -53,12 +53,12 @@ class Stack:
         *,
         ray: str = "none",
         command: Sequence[str] = WORKER,
-        log: Path | None = None,
+        log: Path | str | None = None,
         **settings: str,
     ) -> tuple[asyncio.subprocess.Process, int]:
         """Start a gateway; also the descriptor on which it says that it serves."""
         reader, writer = os.pipe()
-        words = None if log is None else log.open("ab")
+        words = None if log is None else Path(log).open("ab")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,

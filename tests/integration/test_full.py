@@ -66,9 +66,13 @@ async def test_a_server_whose_disk_is_full_is_full_too(tmp_path: Path, monkeypat
     monkeypatch.setattr(embedded, "_config", lambda *given: usual(*given).replace("jetstream {", small))
     async with embedded.nats_server(tmp_path) as server, connect(server.url, name="test") as bus:
         await bus.apply(Topology(streams=(StreamSpec(name="EVENTS", subjects=("events.*",), discard="new"),)))
-        with pytest.raises(StreamFull) as full:
+
+        async def fill() -> None:
             for _ in range(100):
                 await bus.publish("events.a", b"x" * 2_000)
+
+        with pytest.raises(StreamFull) as full:
+            await fill()
         assert full.value.err_code == 10023
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,20 +97,27 @@ def worker(*, config: Config = None) -> int:
     SIGTERM: it pulls no more, running jobs get the grace period, the rest is given back; exit status 0. A second one:
     it leaves at once, and what it had comes back with the end of its lease; exit status 1.
     """
-    import signal
+    with _sigterm_exits():
+        import anyio
 
-    # Until the gateway has ears of its own: there is nothing to drain yet.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exits.OK))
-    import anyio
+        from workers.launcher.logs import to_stderr
+        from workers.launcher.worker import leave_behind, serve
 
-    from workers.launcher.logs import to_stderr
-    from workers.launcher.worker import leave_behind, serve
-
-    settings = _settings(config)
-    to_stderr()
-    anyio.run(serve, settings, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
-    leave_behind()
+        settings = _settings(config)
+        to_stderr()
+        anyio.run(serve, settings, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+        leave_behind()
     return exits.OK
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Until the gateway has ears of its own SIGTERM is an exit as any other: there is nothing to drain yet."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exits.OK))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @app.command

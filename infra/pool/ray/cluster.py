@@ -270,6 +270,7 @@ class JoinedRay:
             try:
                 self._raylet.wait(RAYLET_STOP_S)
             except subprocess.TimeoutExpired:
+                kill_below(self._raylet.pid)
                 self._raylet.kill()
                 self._raylet.wait()
         if self._workplace is not None:

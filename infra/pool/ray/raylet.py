@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,7 +27,9 @@ __all__ = ["check_versions", "main"]
 CONNECT_S = 5.0
 QUERY_S = 30.0
 STOP_S = 5.0
+_PARENT_DEATH_SIGNAL = 1
 _CHILD_SUBREAPER = 36
+"""Whoever loses its parent below a process becomes its child, instead of nobody's."""
 
 
 def main(head: str, directory: str) -> None:
@@ -42,24 +45,31 @@ def main(head: str, directory: str) -> None:
     except ConfigError as error:
         print(error, flush=True)
         sys.exit(CONFIG_STATUS)
-    from ray.scripts.scripts import start
+    sys.exit(_run_raylet(address, directory))
 
-    _inherit_orphans()
-    try:
-        start.main(
-            [
-                f"--address={address}",
-                "--block",
-                "--num-cpus=0",
-                "--num-gpus=0",
-                f"--object-store-memory={OBJECT_STORE_BYTES}",
-                f"--temp-dir={directory}",
-                "--dashboard-agent-listen-port=0",
-            ]
-        )
-    finally:
-        # A raylet that died leaves its agents behind, and without a head they look for it for minutes.
-        kill_below(os.getpid())
+
+def _run_raylet(address: Address, directory: str) -> int:
+    """`ray start`, to its end. It is no part of this process, since it aborts when a process of its own dies."""
+    _prctl(_CHILD_SUBREAPER, 1)
+    raylet = subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-m", "ray.scripts.scripts", "start"),
+            f"--address={address}",
+            "--block",
+            "--num-cpus=0",
+            "--num-gpus=0",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--temp-dir={directory}",
+            "--dashboard-agent-listen-port=0",
+        ],
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509  the one other thread reads a pipe, and holds no lock
+    )
+    signal.signal(signal.SIGTERM, lambda number, frame: raylet.terminate())
+    status = raylet.wait()
+    # A raylet that died leaves its agents behind, and without a head they look for it for minutes.
+    kill_below(os.getpid())
+    return status if status > 0 else 128 - status
 
 
 def check_versions(address: Address, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
@@ -124,13 +134,17 @@ def _end_with_stdin() -> None:
     time.sleep(STOP_S)
     # Still here: Ray waits for a head that is gone.
     kill_below(os.getpid())
-    os._exit(1)
 
 
-def _inherit_orphans() -> None:
-    """Whoever loses its parent below here becomes a child of this process, instead of nobody's. Linux alone."""
+def _die_with_parent() -> None:
+    """In a child, before it starts."""
+    _prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux alone. Elsewhere what Ray leaves behind is left."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":
