@@ -58,7 +58,7 @@ class Stack:
     ) -> tuple[asyncio.subprocess.Process, int]:
         """Start a gateway; also the descriptor on which it says that it serves."""
         reader, writer = os.pipe()
-        words = None if log is None else Path(log).open("ab")
+        words = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
@@ -72,7 +72,7 @@ class Stack:
         self._gateways.append(process)
         os.close(writer)
         if words is not None:
-            words.close()
+            os.close(words)
         return process, reader
 
     async def stop(self) -> None:
