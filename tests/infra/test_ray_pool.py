@@ -21,9 +21,11 @@ from infra.pool.base import ConfigError, HostSpec, PoolEvent, PoolLost, Profile
 from infra.pool.crew import backoff_s
 from infra.pool.provenance import ROOT
 from infra.pool.ray.address import Address, parse_address
-from infra.pool.ray.cluster import BorrowedRay, check_room, in_own_thread, kill_below, starting_alone
+from infra.pool.ray.cluster import BorrowedRay, check_room
+from infra.pool.ray.own_thread import in_own_thread, starting_alone
 from infra.pool.ray.pool import RayPool
 from infra.pool.ray.raylet import check_versions
+from infra.pool.ray.tree import kill_below
 from infra.pool.ray.workplace import Workplace
 from tests.conformance.pool import hosts
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from infra.pool.ray.cluster import kill_below
+from infra.pool.ray.tree import kill_below
 from infra.pool.ray.workplace import Workplace
 from tests.launcher.processes import ROOT
 

@@ -21,7 +21,8 @@ from contracts.subjects import ARTIFACTS
 from infra.bus.nats import NatsBus, connect
 from infra.pool import provenance
 from infra.pool.base import HostSpec, Pool, Profile
-from infra.pool.ray.cluster import kill_below, starting_alone
+from infra.pool.ray.own_thread import starting_alone
+from infra.pool.ray.tree import kill_below
 from infra.store.objects import ObjectStore
 from workers.kinds.host import HostConfig
 from workers.kinds.registry import Kind, load

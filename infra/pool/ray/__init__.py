@@ -4,6 +4,8 @@ General layout:
 
     address     what `RAY_ADDRESS` may say
     cluster     the Ray underneath: embedded here, joined, or one that this process has anyway
+    own_thread  a cluster for the length of a block, in a thread of its own, and watched
+    tree        what a process has started, and what that has
     raylet      a joined cluster's raylet on this host, as a child process
     actor       the one actor class
     errors      Ray's exceptions as what they mean for a job

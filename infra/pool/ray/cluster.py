@@ -1,13 +1,11 @@
 """The Ray underneath the pool: embedded here, joined, or one that this process has anyway.
 
-Ray's processes end with the *thread* that started them (Linux's parent-death signal), starting takes seconds, and some
-of its calls block: so a cluster's `start` and `stop` run in a thread of their own that lives from one to the other.
-That thread not being the main one, Ray leaves our signal handlers alone.
+Its `start` and `stop` block, and run in a thread of their own (`own_thread`). That thread not being the main one, Ray
+leaves Python's signal handlers alone; underneath them it puts one of its own, which prints a stack.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
@@ -16,17 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
-
-import anyio
 
 from infra.pool import provenance
 from infra.pool.base import ConfigError, PoolLost, Profile
 from infra.pool.ray.address import Address
+from infra.pool.ray.tree import kill_below
 from infra.pool.ray.workplace import Workplace
 
 __all__ = [
@@ -35,10 +30,7 @@ __all__ = [
     "EmbeddedRay",
     "JoinedRay",
     "check_room",
-    "in_own_thread",
-    "kill_below",
     "prepare_environment",
-    "starting_alone",
 ]
 
 _log = logging.getLogger("jetray.pool")
@@ -50,9 +42,6 @@ CONFIG_STATUS: Final = 78
 RAYLET_STOP_S: Final = 10.0
 STILL_WAITING_S: Final = 10.0
 KNOCK_S: Final = 5.0
-LOOK_S: Final = 0.5
-"""Between two looks at whether Ray is still there."""
-_THREAD: Final = "ray-of-jetray"
 
 _ENVIRONMENT: Final[Mapping[str, str]] = {
     # Under `uv run` Ray would start every worker through uv again.
@@ -104,45 +93,6 @@ def check_room(profiles: Iterable[Profile], resources: Mapping[str, float]) -> N
                 f"profiles {', '.join(wanted)}: together their actors want {setting} = {total:g}, and this host has "
                 f"{there:g}: lower {setting} or actors, or set RAY_ADDRESS to a larger cluster"
             )
-
-
-@asynccontextmanager
-async def in_own_thread(cluster: Cluster) -> AsyncIterator[None]:
-    """Have the cluster for the length of the block. Raises `PoolLost` into it."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD)
-    start = thread.submit(cluster.start)
-    try:
-        await asyncio.wrap_future(start)
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(_watch, cluster)
-            yield
-            beside.cancel_scope.cancel()
-    finally:
-        if cluster.abort() or start.done():
-            with anyio.CancelScope(shield=True):
-                await asyncio.wrap_future(thread.submit(cluster.stop))
-            # It has nothing left to do.
-            thread.shutdown()
-        else:
-            thread.shutdown(wait=False)
-
-
-async def _watch(cluster: Cluster) -> None:
-    # In a thread, for it may have to knock; and again and again, for a process of Ray's that ends tells nobody.
-    while (loss := await anyio.to_thread.run_sync(cluster.loss, abandon_on_cancel=True)) is None:  # noqa: ASYNC110
-        await anyio.sleep(LOOK_S)
-    line = f"{loss}: this gateway ends, so that whoever keeps it alive starts one that has a Ray"
-    # At once: what runs is ended first, and that takes its time without a Ray.
-    _log.error("%s", line)
-    raise PoolLost(line)
-
-
-def starting_alone() -> bool:
-    """Whether a Ray is starting here that nobody wants any more.
-
-    Its processes end with this one. What those have started, as agents, would look for them for a minute: `kill_below`.
-    """
-    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 class BorrowedRay:
@@ -295,25 +245,6 @@ def _init(ray: Any, **options: Any) -> None:
         ray.init(log_to_driver=False, configure_logging=False, **options)
     except Exception as error:
         raise PoolLost(f"Ray did not start: {' '.join(str(error).split()) or repr(error)}") from error
-
-
-def kill_below(process: int) -> None:
-    """Kill what a process has started, and what that has; itself it is left to bury them. Linux alone."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name, in brackets, may hold anything.
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    below = [*children.get(process, ())]
-    for pid in below:
-        below += children.get(pid, ())
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 def _ended(status: int) -> str:

@@ -9,7 +9,8 @@ from infra.pool.actor import Actor
 from infra.pool.base import HostSpec, Profile
 from infra.pool.crewed import CrewedPool
 from infra.pool.ray.address import Address
-from infra.pool.ray.cluster import Cluster, EmbeddedRay, JoinedRay, in_own_thread
+from infra.pool.ray.cluster import Cluster, EmbeddedRay, JoinedRay
+from infra.pool.ray.own_thread import in_own_thread
 
 __all__ = ["RayPool"]
 

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 
 from infra.pool.base import ConfigError
 from infra.pool.ray.address import Address, parse_address
-from infra.pool.ray.cluster import CONFIG_STATUS, OBJECT_STORE_BYTES, kill_below, prepare_environment
+from infra.pool.ray.cluster import CONFIG_STATUS, OBJECT_STORE_BYTES, prepare_environment
+from infra.pool.ray.tree import kill_below
 
 __all__ = ["check_versions", "main"]
 
