@@ -254,10 +254,11 @@ async def test_at_every_other_moment_a_cancel_does_what_it_says(jetray: Stack, t
     assert {command: [answer] for command, answer in wanted.items()} == {
         command: answers for command, answers in said.items() if command in wanted
     }
-    assert sorted(map(tuple, (said[first], said[second]))) == [
-        (("control.done", "cancelled while running"),),
-        (("control.done", "it was cancelled already"),),
-    ]
+    assert all(len(said[command]) == 1 for command in (first, second))
+    # Carried out side by side, both may say that it ran; the log has one end.
+    assert {answer for command in (first, second) for answer in said[command]} - {
+        ("control.done", "it was cancelled already")
+    } == {("control.done", "cancelled while running")}
     assert violations(found) == []
     ends = {(kind, name): type(log[-1]) for (kind, name), log in found.items()}
     assert ends == {
