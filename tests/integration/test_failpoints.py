@@ -21,7 +21,8 @@ from infra.bus.embedded import nats_server
 from infra.bus.nats import connect
 from tests.checker import logs
 from tests.integration import scenarios as s
-from tests.integration.scenarios import KINDS, SETTINGS, Expected, Lane, Scenario
+from tests.integration.failpoint_kinds import ACK_WAIT_S, KINDS, SETTINGS
+from tests.integration.scenarios import Expected, Lane, Scenario
 from tests.simulation.faults import Side
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -261,4 +262,4 @@ def _print_figures(recovered: list[Recovery]) -> None:
 
 
 def _lease_s(scenario: Scenario) -> float:
-    return float(scenario.environment.get(ACK_WAIT, s.ACK_WAIT_S))
+    return float(scenario.environment.get(ACK_WAIT, ACK_WAIT_S))

@@ -272,7 +272,7 @@ class NatsBus:
 
     async def _on_error(self, error: Exception) -> None:
         # While nobody listens nats-py reports every try; the log needs the first.
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or "empty response from server" in str(error):
             if not self._complained:
                 log.warning("NATS at %s cannot be reached (%s); trying until it can", self._url, error)
             self._complained = True
