@@ -76,6 +76,21 @@ def _inbound(spec: InputSpec[Any], foreign: bool, data: bytes) -> bool:
     return isinstance(found, Accepted)
 
 
+def _in_base64(spec: InputSpec[Any], data: bytes) -> bool:
+    """The input within a CloudEvent that carries it as base64, whose depth the event's own does not show."""
+    event = {"specversion": "1.0", "id": "ce-1", "data_base64": b64encode(data).decode()}
+    body = json.dumps(event).encode()
+    structured = {"content-type": headers.CLOUDEVENTS_JSON}
+    message = Message(subject="s", headers=structured, body=body, stream="JOBS", sequence=17)
+    found = read(message, spec, LIMITS, foreign=True)
+    try:
+        codec.check_depth(data, LIMITS.input_depth)
+    except Undecodable as error:
+        told = found.error.message if isinstance(found, Refused) else ""
+        must(told == str(error) or len(body) > LIMITS.input_bytes, "decoded before its depth was checked")
+    return isinstance(found, Accepted)
+
+
 def _order_of_checks(body: bytes, found: Accepted | Refused) -> None:
     """Size before depth, depth before decoding."""
     reason = found.error.reason if isinstance(found, Refused) else None
@@ -123,6 +138,13 @@ _SPECS: Final[dict[str, tuple[InputSpec[Any], bool, Mapping[str, Any]]]] = {
     "anything": (InputSpec(Any), True, LOOSE),
 }
 INPUTS: Final[list[Decoder]] = [
-    Decoder(name=f"inbound.read {name}", samples=_forms(sample), feed=partial(_inbound, spec, foreign))
-    for name, (spec, foreign, sample) in _SPECS.items()
+    *(
+        Decoder(name=f"inbound.read {name}", samples=_forms(sample), feed=partial(_inbound, spec, foreign))
+        for name, (spec, foreign, sample) in _SPECS.items()
+    ),
+    Decoder(
+        name="inbound.read base64",
+        samples=[json.dumps(LOOSE).encode()],
+        feed=partial(_in_base64, InputSpec(Any)),
+    ),
 ]
