@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from contracts import subjects
-from contracts.headers import PARENT
+from contracts.headers import DEADLINE, PARENT
 from tests.simulation.faults import FAULTS, STEPS, Fault, FaultKind, Side, can_strike, sides_of
 from tests.simulation.kinds import Group, Member, Task
 
-__all__ = ["GATEWAYS", "LEAST_FAULTS", "LEAST_JOBS", "RARE", "History", "Sending", "history"]
+__all__ = ["GATEWAYS", "LEAST_FAULTS", "LEAST_JOBS", "RARE", "Flavour", "History", "Sending", "history"]
 
 GATEWAYS: Final = 2
 LEAST_JOBS: Final = 20
@@ -38,8 +38,20 @@ RARE: Final = (
 """Steps that a history may pass so seldom that a fault cannot wait for the third time."""
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
-WEIGHTS: Final = [{"crash": 8, "lost delivery": 1, "duplicate": 1, "deletion": 1}.get(kind, 3) for kind in FAULTS]
-"""Crashes tell most, two faults strike at the pull alone, and deletions keep what follows from being judged."""
+WEIGHTS: Final[Mapping[FaultKind, int]] = {"crash": 8, "lost delivery": 1, "duplicate": 1, "deletion": 1}
+"""3 where nothing is said. Crashes tell most, two strike at the pull alone, and deletions hide what follows."""
+
+Flavour = Literal["mixed", "twins", "batches", "moves"]
+FLAVOURS: Final[tuple[Flavour, ...]] = ("mixed", "twins", "mixed", "batches", "mixed", "moves", "mixed", "batches")
+"""By the seed. What needs three things at once would hardly ever happen in a mixture of all."""
+MORE: Final[Mapping[Flavour, Mapping[FaultKind, int]]] = {
+    "mixed": {},
+    "twins": {"deletion": 8, "duplicate": 3},
+    "batches": {"replay": 6, "cancel": 6},
+    "moves": {},
+}
+LATE_S: Final = (2.0, 4.0, 8.0)
+"""Deadlines that some messages bring along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +73,50 @@ class History:
     faults: list[Fault]
     jobs: list[tuple[str, str]]
     """Kind and id of the jobs that commands may be about."""
+    flavour: Flavour
 
 
 def history(seed: int, rng: random.Random) -> History:
     """The history of a seed."""
-    tasks = [_task(rng, number) for number in range(rng.randint(13, 18))]
-    groups = [_group(rng, number) for number in range(rng.randint(2, 3))]
-    sendings = [_job(rng, kind, task) for kind, task in tasks]
-    sendings += [_job(rng, "group", group) for group in groups]
-    sendings += _twins(rng, tasks, groups)
+    flavour = FLAVOURS[seed % len(FLAVOURS)]
+    tasks = [_task(rng, number, flavour) for number in range(rng.randint(13, 18))]
+    groups = [
+        _group(rng, number, flavour) for number in range(rng.randint(*((4, 5) if flavour == "batches" else (2, 3))))
+    ]
+    sendings = [_job(rng, kind, task, _deadline(rng, 0.1)) for kind, task in tasks]
+    sendings += [_job(rng, "group", group, _deadline(rng, 0.2)) for group in groups]
+    sendings += _twins(rng, tasks, groups, flavour)
     sendings += [_garbage(rng) for _ in range(rng.randint(1, 2))]
     jobs = [(kind, task.id) for kind, task in tasks]
     jobs += [(member.kind, f"{group.id}-{member.key}") for group in groups for member in group.members]
+    jobs += [("group", group.id) for group in groups] * (4 if flavour == "batches" else 1)
     sendings += [_command(rng, jobs) for _ in range(rng.randint(1, 3))]
     sendings.sort(key=lambda sending: sending.at)
-    faults = [_fault(rng) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
-    return History(seed, sendings, faults, jobs)
+    faults = [_fault(rng, flavour) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
+    return History(seed, sendings, faults, jobs, flavour)
 
 
-def _task(rng: random.Random, number: int) -> tuple[str, Task]:
+def _task(rng: random.Random, number: int, flavour: Flavour) -> tuple[str, Task]:
     kind = rng.choice(("short", "talk"))
-    return kind, Task(id=f"j{number}", does=rng.choice(ENDINGS), takes_s=_takes_s(rng), value=number)
+    endings = (*ENDINGS, *["fails once"] * 8) if flavour == "moves" else ENDINGS
+    return kind, Task(id=f"j{number}", does=rng.choice(endings), takes_s=_takes_s(rng), value=number)
 
 
 def _takes_s(rng: random.Random) -> float:
     return rng.choice((0.0, 0.0, 0.1, 0.5, 2.0, 8.0)) * rng.uniform(0.5, 1.5)
 
 
-def _group(rng: random.Random, number: int) -> Group:
+def _group(rng: random.Random, number: int, flavour: Flavour) -> Group:
     members = [
         Member(key=f"c{index}", kind=rng.choice(("short", "talk")), does=rng.choice(ENDINGS), takes_s=_takes_s(rng) / 2)
         for index in range(rng.randint(2, 5))
     ]
-    return Group(id=f"g{number}", members=members)
+    does = rng.choice(("returns", "fails at first") if flavour == "batches" else ("returns",) * 3 + ("fails at first",))
+    return Group(id=f"g{number}", members=members, does=does)
+
+
+def _deadline(rng: random.Random, often: float) -> Mapping[str, str]:
+    return {DEADLINE: f"{rng.choice(LATE_S)}"} if rng.random() < often else NO_HEADERS
 
 
 def _job(rng: random.Random, kind: str, value: Any, headers: Mapping[str, str] = NO_HEADERS) -> Sending:
@@ -101,10 +124,10 @@ def _job(rng: random.Random, kind: str, value: Any, headers: Mapping[str, str] =
     return Sending(rng.uniform(0, SPREAD_S), subject, msgspec.json.encode(value), headers)
 
 
-def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group]) -> list[Sending]:
+def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group], flavour: Flavour) -> list[Sending]:
     """The same jobs again, others under their ids, and strangers under the ids of children."""
     found = []
-    for kind, task in rng.sample(tasks, 3):
+    for kind, task in rng.sample(tasks, 9 if flavour == "twins" else 3):
         found += [_job(rng, kind, task) for _ in range(rng.randint(1, 2))]
     for kind, task in rng.sample(tasks, 2):
         found.append(_job(rng, kind, msgspec.structs.replace(task, value=-1)))
@@ -137,8 +160,9 @@ def _command(rng: random.Random, jobs: list[tuple[str, str]]) -> Sending:
     return Sending(rng.uniform(0, SPREAD_S), subject)
 
 
-def _fault(rng: random.Random) -> Fault:
-    kind: FaultKind = rng.choices(FAULTS, WEIGHTS)[0]
+def _fault(rng: random.Random, flavour: Flavour) -> Fault:
+    weights = {**WEIGHTS, **MORE[flavour]}
+    kind: FaultKind = rng.choices(FAULTS, [weights.get(kind, 3) for kind in FAULTS])[0]
     places: list[tuple[str, Side]] = [
         (step, side) for step in STEPS for side in sides_of(step) if can_strike(kind, step, side)
     ]

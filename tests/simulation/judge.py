@@ -7,14 +7,30 @@ from collections.abc import Iterator
 from contracts import headers as h
 from contracts.events import Requeued, Started, is_terminal
 from tests.checker import violations
-from tests.simulation.aftermath import answers, batches, dead_letters
-from tests.simulation.attempts import budgets, executions, holders, leases, results
+from tests.simulation.aftermath import answers, dead_letters, moves
+from tests.simulation.attempts import budgets, deadlines, executions, holders, leases, losses, results
+from tests.simulation.batches import cancels, endings, reruns, results_of_batches
 from tests.simulation.evidence import Evidence, Message, Written
 from tests.simulation.world import World
 
 __all__ = ["judge"]
 
-LAWS = (executions, holders, budgets, results, leases, dead_letters, batches, answers)
+LAWS = (
+    executions,
+    holders,
+    budgets,
+    deadlines,
+    losses,
+    results,
+    leases,
+    dead_letters,
+    moves,
+    answers,
+    results_of_batches,
+    endings,
+    cancels,
+    reruns,
+)
 
 
 def judge(world: World) -> list[str]:

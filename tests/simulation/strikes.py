@@ -126,7 +126,7 @@ class Strikes:
                 who.freeze()
                 self._soon(self._thaw, who, fault.lasts_s)
             case "partition":
-                who.bus.disconnect()
+                who.cut()
                 self._soon(self._reconnect, who, fault.lasts_s)
             case "kill":
                 self._note(who.label, f"killed {who.kill_actor(self._rng)}")
@@ -151,7 +151,7 @@ class Strikes:
         await anyio.sleep(seconds)
         if not who.dead:
             self._note(who.label, "reconnected")
-            who.bus.reconnect()
+            who.mend()
 
     def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         # Not in the context of the gateway that is struck: what thaws it must not be frozen with it.

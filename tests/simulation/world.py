@@ -20,6 +20,7 @@ from tests.simulation.faults import BY_COMMAND, Fault, Side
 from tests.simulation.frozen import install
 from tests.simulation.history import GATEWAYS, History
 from tests.simulation.incarnation import ACK_WAIT_S, Incarnation
+from tests.simulation.kinds import reduced
 from tests.simulation.ledger import Ledger
 from tests.simulation.strikes import TROUBLE_S, Strikes
 
@@ -95,6 +96,7 @@ class World:
     async def live(self) -> None:
         """From the first publish to quiet, or to the end of patience."""
         install()
+        reduced.set(set())
         async with anyio.create_task_group() as group:
             self._group = group
             self.strikes.begin(group)
@@ -114,7 +116,7 @@ class World:
         number = 0
         while not self._closing:
             number += 1
-            incarnation = Incarnation(self, name, number)
+            incarnation = Incarnation(self, name, number, self.history.flavour)
             self.incarnations.append(incarnation)
             self._group.start_soon(incarnation.serve)
             await incarnation.over.wait()
@@ -153,7 +155,7 @@ class World:
         """Whatever still lasts ends by itself; then some of what failed is replayed."""
         await self._until(self._is_well)
         letters = self._letters()
-        for sequence in self.rng.sample(letters, min(2, len(letters))):
+        for sequence in dict.fromkeys(self.rng.sample(letters, min(4, len(letters)))):
             self._command(subjects.replay(sequence))
 
     async def _until(self, holds: Callable[[], bool]) -> None:
@@ -169,9 +171,9 @@ class World:
         )
 
     def _letters(self) -> list[int]:
-        """Dead letters that may be replayed. Those of batches may not, as long as that is not built."""
-        found = self.server.streams[subjects.DLQ].messages("dlq.*.*")
-        return [letter.sequence for letter in found if not letter.subject.startswith("dlq.group.")]
+        """Dead letters that may be replayed, those of batches twice: there are few of them."""
+        found = [*self.server.streams[subjects.DLQ].messages("dlq.*.*")]
+        return [letter.sequence for letter in found + [it for it in found if it.subject.startswith("dlq.group.")]]
 
     def _command(self, subject: str) -> None:
         self.note("client", subject)
