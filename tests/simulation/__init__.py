@@ -3,6 +3,7 @@
 General layout:
 
     history     what a seed's history is: jobs, commands, and the faults that will strike
+    flavours    sorts of histories, by the seed
     kinds       the kinds of its jobs, and the host that runs them and writes the ledger
     ledger      what user code really did: when each attempt began and ended, and how
     faults      steps of the job path, faults, and which can strike where

@@ -131,8 +131,6 @@ def results(seen: Evidence) -> Iterator[str]:
 def leases(seen: Evidence) -> Iterator[str]:
     """Two attempts of one job never run at once, unless a frozen process or the server itself is to blame."""
     for (kind, job_id), entries in seen.executions.items():
-        if (kind, job_id) in seen.world.strikes.adrift:
-            continue
         for earlier, later in pairwise(sorted(entries, key=lambda entry: (entry.run, entry.attempt))):
             if earlier.overlaps(later) and not _is_excused(seen, earlier, later):
                 yield (
@@ -142,6 +140,11 @@ def leases(seen: Evidence) -> Iterator[str]:
 
 
 def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
+    if earlier.nonce == later.nonce:
+        # A gateway knows what it runs.
+        return False
+    if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift:
+        return True
     if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
         return True
     started = seen.started(later)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from functools import cache
 from typing import Final, Protocol
 
@@ -21,8 +20,8 @@ from infra.pool.base import Profile
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryStore
 from tests.simulation.faults import Side, step_of
+from tests.simulation.flavours import Flavour
 from tests.simulation.frozen import OWNER, Freezer
-from tests.simulation.history import Flavour
 from tests.simulation.kinds import KINDS, SimulatedHost
 from tests.simulation.ledger import Ledger
 from workers.kinds.registry import Kind
@@ -44,12 +43,6 @@ SETTINGS: Final = convert(
     },
     Settings,
 )
-RETRIES: Final[Mapping[Flavour, Mapping[str, int]]] = {
-    "mixed": {},
-    "twins": {},
-    "batches": {"max_lost": 1},
-    "moves": {"delayed": 2},
-}
 
 
 class Surroundings(Protocol):
@@ -132,7 +125,7 @@ class Incarnation:
         way.incarnation = self
         self.bus = MemoryBus(world.server, faults=way)
         gateway = msgspec.structs.replace(SETTINGS.gateway, name=name)
-        retry = msgspec.structs.replace(SETTINGS.retry, **RETRIES[flavour])
+        retry = msgspec.structs.replace(SETTINGS.retry, **flavour.retry)
         settings = msgspec.structs.replace(SETTINGS, gateway=gateway, retry=retry)
         profiles = [Profile(name=p, actors=s.actors, concurrency=s.concurrency) for p, s in settings.profiles.items()]
         self.pool = MemoryPool(profiles, self._host, gateway=name)

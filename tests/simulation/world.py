@@ -106,6 +106,7 @@ class World:
                 if fault.step in BY_COMMAND:
                     group.start_soon(self._provoke, fault)
             await self._until(self._is_well)
+            group.start_soon(self._replay_at_once)
             await self._send_all()
             await self._until_struck()
             await self._heal()
@@ -142,6 +143,16 @@ class World:
             else:
                 self._command(subjects.cancel(*self.rng.choice(self.history.jobs)))
             await anyio.sleep(0.2)
+
+    async def _replay_at_once(self) -> None:
+        """An operator sees new dead letters, and replays some of them."""
+        known = 0
+        while anyio.current_time() < TROUBLE_S and self.history.flavour.replayed:
+            await anyio.sleep(self.rng.uniform(0.2, 2.0))
+            for sequence in sorted({letter for letter in self._letters() if letter > known}):
+                known = sequence
+                if self.rng.random() < self.history.flavour.replayed:
+                    self._command(subjects.replay(sequence))
 
     async def _until_struck(self) -> None:
         stragglers = 0
@@ -190,7 +201,7 @@ class World:
             await anyio.sleep(1.0)
         self._closing = True
 
-    def _delete(self) -> set[tuple[str, str]]:
+    def _delete(self, about: str) -> set[tuple[str, str]]:
         """An operator deletes the message of a job under way, and publishes it anew."""
         jobs = self.server.stream(subjects.JOBS)
         tails: dict[tuple[str, str], Event] = {}
@@ -200,7 +211,7 @@ class World:
         # Only a job's first run can go on under another message: a replay's is known by its run.
         under_way = {key: tail for key, tail in tails.items() if tail.run == 1 and not events.is_terminal(tail)}
         present = {key: jobs.get(int(tail.origin.rpartition(":")[2])) for key, tail in under_way.items()}
-        found = [(key, message) for key, message in present.items() if message is not None]
+        found = [(key, it) for key, it in present.items() if it is not None and f".{key[1]}".endswith(about)]
         if not found:
             return set()
         key, message = self.rng.choice(found)
