@@ -10,6 +10,7 @@ import msgspec
 from contracts import events, subjects
 from contracts.events import Cancelled, Completed, Event, Failed, Requeued, Started, is_terminal
 from tests.simulation.evidence import Evidence, Key, Written
+from tests.simulation.incarnation import SETTINGS
 from tests.simulation.kinds import End, Group, Tallied
 
 __all__ = ["cancels", "endings", "reruns", "results_of_batches"]
@@ -57,7 +58,7 @@ def endings(seen: Evidence) -> Iterator[str]:
         begun = {it.event.run for it in log if isinstance(it.event, Started)}
         for written in log:
             event = written.event
-            if not is_terminal(event) or event.run not in begun:
+            if not is_terminal(event) or event.run not in begun or _was_past_hope(seen, log, event):
                 continue
             ends = dict(_ends(seen, job_id, written))
             for child, end in ends.items():
@@ -65,6 +66,13 @@ def endings(seen: Evidence) -> Iterator[str]:
                     yield f"group.{job_id}: has {events.event_name(event)}, and {'.'.join(child)} goes on"
             if isinstance(event, Cancelled):
                 yield from _miscancelled(seen, job_id, event, [end for end in ends.values() if end is not None])
+
+
+def _was_past_hope(seen: Evidence, log: list[Written], event: Event) -> bool:
+    """Whether even the attempt that was to end the children was lost: it may be they that bring gateways down."""
+    starts = [it.event for it in log if isinstance(it.event, Started) and it.event.run == event.run]
+    max_lost = seen.world.history.flavour.retry.get("max_lost", SETTINGS.retry.max_lost)
+    return isinstance(event, Failed) and event.error.reason == "lost" and starts[-1].spent.lost > max_lost
 
 
 def _miscancelled(seen: Evidence, job_id: str, event: Cancelled, ends: list[Event]) -> Iterator[str]:

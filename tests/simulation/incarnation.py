@@ -29,7 +29,7 @@ from workers.runtime.gateway import Gateway, describe_kinds
 from workers.runtime.quarantine import Quarantine
 from workers.settings import Settings
 
-__all__ = ["ACK_WAIT_S", "Incarnation", "Surroundings"]
+__all__ = ["ACK_WAIT_S", "SETTINGS", "Incarnation", "Surroundings"]
 
 ACK_WAIT_S: Final = 6.0
 

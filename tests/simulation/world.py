@@ -11,7 +11,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from contracts import events, subjects
-from contracts.events import Event
+from contracts.events import Event, Retrying
 from contracts.headers import MSG_ID
 from infra.bus.base import Delivery, PubAck, Stored
 from infra.bus.memory import Fate, MemoryServer
@@ -208,8 +208,7 @@ class World:
         for message in self.server.stream(subjects.EVENTS).messages():
             event = events.decode(message.body)
             tails[event.kind, event.job_id] = event
-        # Only a job's first run can go on under another message: a replay's is known by its run.
-        under_way = {key: tail for key, tail in tails.items() if tail.run == 1 and not events.is_terminal(tail)}
+        under_way = {key: tail for key, tail in tails.items() if _can_go_on_without(tail)}
         present = {key: jobs.get(int(tail.origin.rpartition(":")[2])) for key, tail in under_way.items()}
         found = [(key, it) for key, it in present.items() if it is not None and f".{key[1]}".endswith(about)]
         if not found:
@@ -228,3 +227,12 @@ class World:
             kept = self.server.stream(stream).messages()
             found += [f"{stream}:{message.sequence} on {message.subject}" for message in kept]
         return found
+
+
+def _can_go_on_without(tail: Event) -> bool:
+    """Whether the job of this log could go on under another message than its own.
+
+    In its first run alone, as a replay's message is known by its run; and not while nobody can tell whether its own
+    message is gone because it was moved.
+    """
+    return tail.run == 1 and not events.is_terminal(tail) and not (isinstance(tail, Retrying) and tail.moved)

@@ -24,6 +24,12 @@ GUARDS: Final = (
         0,
     ),
     Guard(
+        "late answer to a renewal",
+        "an answer that comes late does not take back what a later renewal has won",
+        (Edit("workers/runtime/lease.py", "lease.renewed = max(lease.renewed, sent)", "lease.renewed = sent"),),
+        0,
+    ),
+    Guard(
         "lease lost in the same turn",
         "what arrives in the very turn in which the lease is lost is not acted on",
         (
