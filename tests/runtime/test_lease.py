@@ -73,6 +73,30 @@ async def test_one_renewal_that_gets_no_answer_is_tried_again_before_it_matters(
     assert (await bus.consumer("JOBS", "echo")).redelivered == 0
 
 
+async def test_an_answer_that_comes_late_does_not_shorten_the_lease() -> None:
+    hooks = Hooks()
+    bus, delivery = await _delivery(hooks)
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+    lost: list[float] = []
+    answers = 0
+
+    async def late(op: str, subject: str) -> None:
+        nonlocal answers
+        answers += op == "in_progress"
+        if op == "in_progress" and answers == 1:
+            # Asked after 20 s and answered after 75 s, when the renewals of 40 s and 60 s are confirmed.
+            await anyio.sleep(55)
+
+    hooks.on_after = late
+    async with anyio.create_task_group() as group:
+        group.start_soon(leases.serve)
+        leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+        await anyio.sleep(600)
+        group.cancel_scope.cancel()
+    assert answers > 3
+    assert lost == []
+
+
 async def test_a_lease_that_cannot_be_renewed_is_given_up_once_and_before_it_ends() -> None:
     hooks = Hooks()
     bus, delivery = await _delivery(hooks)

@@ -1,4 +1,4 @@
-"""Laws about what is left behind: dead letters, results of batches, answers to commands."""
+"""Laws about what is left behind: dead letters, moved messages, and answers to commands."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from contracts import dlq, events, subjects
+from contracts import dlq, subjects
 from contracts import headers as h
-from contracts.events import Cancelled, Completed, Failed, Requeued
+from contracts.events import Cancelled, Failed, Requeued, Retrying, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
-from tests.simulation.evidence import Evidence, Written
-from tests.simulation.kinds import End, Group, Tallied
+from tests.simulation.evidence import Evidence, Key
+from tests.simulation.kinds import KINDS
 
-__all__ = ["answers", "batches", "dead_letters"]
+__all__ = ["answers", "dead_letters", "moves"]
 
 _answers: Final[msgspec.json.Decoder[ControlDone | ControlRefused]] = msgspec.json.Decoder(ControlDone | ControlRefused)
 
@@ -38,38 +38,20 @@ def dead_letters(seen: Evidence) -> Iterator[str]:
             yield f"DLQ holds {why[0]} {times} times for {why[1]}"
 
 
-def batches(seen: Evidence) -> Iterator[str]:
-    """A batch's result counts its children rightly, as their logs had it when it ended."""
-    for (kind, job_id), log in seen.logs.items():
-        for written in log:
-            if kind == "group" and isinstance(written.event, Completed):
-                for what in _miscounts(seen, job_id, written, written.event):
-                    yield f"group.{job_id}: {what}"
-
-
-def _miscounts(seen: Evidence, job_id: str, written: Written, completed: Completed) -> Iterator[str]:
-    result = msgspec.json.decode(completed.result, type=Tallied)
-    group = msgspec.json.decode(seen.original(completed.origin).body, type=Group)
-    if [end.job_id for end in result.ends] != [f"{member.kind}.{job_id}-{member.key}" for member in group.members]:
-        yield "its result is not about its children"
-    if result.counts != Counter(end.outcome for end in result.ends):
-        yield f"counts {result.counts} of {[end.outcome for end in result.ends]}"
-    for end in result.ends:
-        if not _is_true(seen, end, f"group.{job_id}", before=written.sequence):
-            yield f"{end.job_id} is counted as {end.outcome} (run {end.run}, n {end.n}), and its log knows nothing"
-
-
-def _is_true(seen: Evidence, end: End, batch: str, *, before: int) -> bool:
-    kind, _, job_id = end.job_id.partition(".")
-    if end.outcome == "refused":
-        # A child whose log names this batch lives, whatever message under its id was refused.
-        lives = any(written.event.parent == batch for written in seen.log(kind, job_id))
-        return not lives and any(letter.subject == subjects.dead_letter(kind, job_id) for letter in seen.letters)
-    return any(
-        (written.event.run, written.event.n, events.event_name(written.event)) == (end.run, end.n, end.outcome)
-        for written in seen.log(kind, job_id)
-        if written.sequence < before
-    )
+def moves(seen: Evidence) -> Iterator[str]:
+    """A message that is moved is stored once at the tail of its queue, as the same job's."""
+    copies: Counter[Key] = Counter()
+    for message in seen.messages:
+        origin, headers = message.stored.headers.get(h.ORIGIN), message.stored.headers
+        if origin is not None:
+            copies[message.kind, message.job_id] += 1
+            original = seen.original(origin)
+            if (original.body, original.headers.get(h.PARENT)) != (message.stored.body, headers.get(h.PARENT)):
+                yield f"{message.origin}: not as {origin} was, of which it is the copy"
+    for (kind, job_id), times in copies.items():
+        moved = sum(isinstance(it.event, Retrying) and it.event.moved for it in seen.log(kind, job_id))
+        if times > moved:
+            yield f"{kind}.{job_id}: moved {moved} times, and published anew {times} times"
 
 
 def answers(seen: Evidence) -> Iterator[str]:
@@ -84,12 +66,16 @@ def answers(seen: Evidence) -> Iterator[str]:
         for answer in given[sequence]:
             if isinstance(answer, ControlDone) and not _is_done(seen, answer):
                 yield f"CONTROL:{sequence} ({command.subject}) is said to be done ({answer.detail}), and is not"
+            if isinstance(answer, ControlRefused) and not _is_beyond(seen, answer):
+                yield f"CONTROL:{sequence} ({command.subject}) is refused ({answer.reason}), and could be done"
 
 
 def _is_done(seen: Evidence, done: ControlDone) -> bool:
     match done.command.split("."):
         case ["control", "cancel", kind, job_id]:
-            return any(isinstance(written.event, Cancelled) for written in seen.log(kind, job_id))
+            # A batch ends as failed where its dead letter was written before it was asked to cancel.
+            log = seen.log(kind, job_id)
+            return any(isinstance(written.event, Cancelled) or written.event.cancelling for written in log)
         case ["control", "replay", sequence]:
             runs = [
                 written.event
@@ -98,4 +84,13 @@ def _is_done(seen: Evidence, done: ControlDone) -> bool:
                 if isinstance(written.event, Requeued) and written.event.dlq_sequence == int(sequence)
             ]
             return len(runs) == 1
+    return True
+
+
+def _is_beyond(seen: Evidence, refused: ControlRefused) -> bool:
+    """Whether a cancel that was refused names a job that ended by itself, or nobody's kind, or nothing."""
+    match refused.command.split("."):
+        case ["control", "cancel", kind, job_id] if kind in KINDS:
+            log = seen.log(kind, job_id)
+            return any(is_terminal(it.event) and not isinstance(it.event, Cancelled) for it in log)
     return True

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 
 from contracts.events import Completed, Event, Progress, Requeued, Retrying, Spent, Started
-from tests.simulation.evidence import Evidence
+from infra.bus.memory.stream import EPOCH
+from tests.simulation.evidence import Evidence, Written
+from tests.simulation.incarnation import ACK_WAIT_S, Incarnation
 from tests.simulation.kinds import KINDS
 from tests.simulation.ledger import Entry
 
-__all__ = ["budgets", "executions", "holders", "leases", "results"]
+__all__ = ["budgets", "deadlines", "executions", "holders", "leases", "losses", "results"]
 
 
 def executions(seen: Evidence) -> Iterator[str]:
@@ -54,23 +57,63 @@ def budgets(seen: Evidence) -> Iterator[str]:
             event = written.event
             if isinstance(event, Requeued):
                 spent, before = Spent(), None
+                continue
             if isinstance(event, (Started, Retrying)):
-                if event.spent not in _allowed(spent, before, event):
+                if event.spent != _due(spent, before, event):
                     yield f"{kind}.{job_id}: n {event.n} says {event.spent} after {spent}"
-                spent, before = event.spent, event
+                spent = event.spent
+            before = event
 
 
-def _allowed(spent: Spent, before: Event | None, event: Started | Retrying) -> tuple[Spent, ...]:
+def _due(spent: Spent, before: Event | None, event: Started | Retrying) -> Spent:
     failed = Spent(attempts=spent.attempts + 1, lost=spent.lost)
     lost = Spent(attempts=spent.attempts, lost=spent.lost + 1)
     if isinstance(event, Retrying):
         if event.error.type == "Drained":
-            return (spent,)
-        return (lost,) if event.error.reason == "lost" else (failed,)
+            return spent
+        return lost if event.error.reason == "lost" else failed
     if before is None or isinstance(before, Retrying):
-        return (spent,)
-    # Taken over. What moved since then, as only batches do, spends nothing.
-    return (lost, spent) if KINDS[event.kind].is_batch else (lost,)
+        return spent
+    # Taken over. A batch that has moved since spends nothing.
+    return spent if KINDS[event.kind].is_batch and not isinstance(before, Started) else lost
+
+
+def deadlines(seen: Evidence) -> Iterator[str]:
+    """A run's deadline stays what its first attempt said."""
+    for (kind, job_id), log in seen.logs.items():
+        said: dict[int, datetime] = {}
+        for written in log:
+            event = written.event
+            if isinstance(event, Started) and said.setdefault(event.run, event.deadline) != event.deadline:
+                yield f"{kind}.{job_id}: n {event.n} says {event.deadline}, the run began with {said[event.run]}"
+
+
+def losses(seen: Evidence) -> Iterator[str]:
+    """An attempt is taken over only where something befell its holder, its message, or the server."""
+    holders = {it.nonce: it for it in seen.world.incarnations}
+    for (kind, job_id), log in seen.logs.items():
+        held: Written | None = None
+        before: Event | None = None
+        for written in log:
+            event = written.event
+            if isinstance(event, Started):
+                if held is not None and not isinstance(before, (Retrying, Requeued)):
+                    lost = held.event
+                    assert isinstance(lost, Started)
+                    if not _is_explained(seen, holders[held.nonce], lost, event):
+                        yield f"{kind}.{job_id}: attempt {lost.attempt} was lost, and nothing befell {lost.gateway}"
+                held = written
+            before = event
+
+
+def _is_explained(seen: Evidence, holder: Incarnation, lost: Started, taken: Started) -> bool:
+    strikes = seen.world.strikes
+    if (lost.kind, lost.job_id) in strikes.adrift or {lost.delivery.sequence, taken.delivery.sequence} & strikes.twice:
+        return True
+    # A lease that is lost now may have gone without renewal for as long as it is.
+    since = (lost.time - EPOCH).total_seconds() - ACK_WAIT_S
+    until = (taken.time - EPOCH).total_seconds()
+    return any(began <= until and ended >= since for began, ended in holder.troubles())
 
 
 def results(seen: Evidence) -> Iterator[str]:
@@ -88,8 +131,6 @@ def results(seen: Evidence) -> Iterator[str]:
 def leases(seen: Evidence) -> Iterator[str]:
     """Two attempts of one job never run at once, unless a frozen process or the server itself is to blame."""
     for (kind, job_id), entries in seen.executions.items():
-        if (kind, job_id) in seen.world.strikes.adrift:
-            continue
         for earlier, later in pairwise(sorted(entries, key=lambda entry: (entry.run, entry.attempt))):
             if earlier.overlaps(later) and not _is_excused(seen, earlier, later):
                 yield (
@@ -99,6 +140,11 @@ def leases(seen: Evidence) -> Iterator[str]:
 
 
 def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
+    if earlier.nonce == later.nonce:
+        # A gateway knows what it runs.
+        return False
+    if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift:
+        return True
     if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
         return True
     started = seen.started(later)

@@ -72,13 +72,17 @@ class Fault:
     lasts_s: float
     chases: bool = False
     """It strikes the job that was struck last, at whatever step, so that trouble comes in pairs."""
+    about: str = ""
+    """`.<job id>` of the only job that it strikes, as long as it has patience."""
 
-    def meets(self, step: str, side: Side, now: float, patience_s: float, *, again: bool) -> bool:
+    def meets(self, step: str, side: Side, subject: str, now: float, patience_s: float, *, again: bool) -> bool:
         """Whether it strikes here. A step that does not come in time makes it strike at any that it can.
 
-        `again` says that the job here is the one that was struck last.
+        `subject` ends with the job's id, where that is known; `again` says that it is the job that was struck last.
         """
         if now < self.armed_s:
+            return False
+        if self.about and now < self.armed_s + patience_s and not subject.endswith(self.about):
             return False
         if self.chases and again and can_strike(self.kind, step, side):
             self.count -= 1

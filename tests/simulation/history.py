@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from contracts import subjects
-from contracts.headers import PARENT
+from contracts.headers import DEADLINE, PARENT
 from tests.simulation.faults import FAULTS, STEPS, Fault, FaultKind, Side, can_strike, sides_of
+from tests.simulation.flavours import Flavour, flavour_of
 from tests.simulation.kinds import Group, Member, Task
 
 __all__ = ["GATEWAYS", "LEAST_FAULTS", "LEAST_JOBS", "RARE", "History", "Sending", "history"]
@@ -38,8 +39,10 @@ RARE: Final = (
 """Steps that a history may pass so seldom that a fault cannot wait for the third time."""
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
-WEIGHTS: Final = [{"crash": 8, "lost delivery": 1, "duplicate": 1, "deletion": 1}.get(kind, 3) for kind in FAULTS]
-"""Crashes tell most, two faults strike at the pull alone, and deletions keep what follows from being judged."""
+WEIGHTS: Final = {"crash": 8, "lost delivery": 1, "deletion": 1}
+"""3 where nothing is said. Crashes tell most, two strike at the pull alone, and deletions hide what follows."""
+LATE_S: Final = (2.0, 4.0, 8.0)
+"""Deadlines that some messages bring along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +64,67 @@ class History:
     faults: list[Fault]
     jobs: list[tuple[str, str]]
     """Kind and id of the jobs that commands may be about."""
+    flavour: Flavour
 
 
 def history(seed: int, rng: random.Random) -> History:
     """The history of a seed."""
-    tasks = [_task(rng, number) for number in range(rng.randint(13, 18))]
-    groups = [_group(rng, number) for number in range(rng.randint(2, 3))]
-    sendings = [_job(rng, kind, task) for kind, task in tasks]
-    sendings += [_job(rng, "group", group) for group in groups]
-    sendings += _twins(rng, tasks, groups)
+    flavour = flavour_of(seed)
+    tasks = [_task(rng, number, flavour) for number in range(rng.randint(13, 18))]
+    groups = [_group(rng, number, flavour) for number in range(rng.randint(2, 3) + flavour.groups)]
+    sendings = [_job(rng, kind, task, _deadline(rng, 0.1)) for kind, task in tasks]
+    opened = [_job(rng, "group", group, _deadline(rng, 0.2)) for group in groups]
+    sendings += opened
+    sendings += _twins(rng, tasks, groups, flavour)
     sendings += [_garbage(rng) for _ in range(rng.randint(1, 2))]
     jobs = [(kind, task.id) for kind, task in tasks]
     jobs += [(member.kind, f"{group.id}-{member.key}") for group in groups for member in group.members]
+    jobs += [("group", group.id) for group in groups]
     sendings += [_command(rng, jobs) for _ in range(rng.randint(1, 3))]
+    sendings += _cancels(rng, groups, opened, flavour)
+    faults = [_fault(rng, flavour) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
+    faults += [_fault_at(rng, *where) for where in rng.sample(flavour.focus, min(2, len(flavour.focus)))]
+    if flavour.orphans:
+        sendings += _orphans(faults)
     sendings.sort(key=lambda sending: sending.at)
-    faults = [_fault(rng) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
-    return History(seed, sendings, faults, jobs)
+    return History(seed, sendings, faults, jobs, flavour)
 
 
-def _task(rng: random.Random, number: int) -> tuple[str, Task]:
+def _task(rng: random.Random, number: int, flavour: Flavour) -> tuple[str, Task]:
     kind = rng.choice(("short", "talk"))
-    return kind, Task(id=f"j{number}", does=rng.choice(ENDINGS), takes_s=_takes_s(rng), value=number)
+    endings = (*ENDINGS, *["fails once"] * flavour.failing_once)
+    return kind, Task(id=f"j{number}", does=rng.choice(endings), takes_s=_takes_s(rng), value=number)
 
 
 def _takes_s(rng: random.Random) -> float:
     return rng.choice((0.0, 0.0, 0.1, 0.5, 2.0, 8.0)) * rng.uniform(0.5, 1.5)
 
 
-def _group(rng: random.Random, number: int) -> Group:
+def _group(rng: random.Random, number: int, flavour: Flavour) -> Group:
     members = [
         Member(key=f"c{index}", kind=rng.choice(("short", "talk")), does=rng.choice(ENDINGS), takes_s=_takes_s(rng) / 2)
         for index in range(rng.randint(2, 5))
     ]
-    return Group(id=f"g{number}", members=members)
+    does = "fails at first" if rng.random() < flavour.failing else "returns"
+    return Group(id=f"g{number}", members=members, does=does)
 
 
-def _job(rng: random.Random, kind: str, value: Any, headers: Mapping[str, str] = NO_HEADERS) -> Sending:
+def _deadline(rng: random.Random, often: float) -> Mapping[str, str]:
+    return {DEADLINE: f"{rng.choice(LATE_S)}"} if rng.random() < often else NO_HEADERS
+
+
+def _job(
+    rng: random.Random, kind: str, value: Any, headers: Mapping[str, str] = NO_HEADERS, until_s: float = SPREAD_S
+) -> Sending:
     subject = subjects.job(kind, high=rng.random() < 0.2)
-    return Sending(rng.uniform(0, SPREAD_S), subject, msgspec.json.encode(value), headers)
+    return Sending(rng.uniform(0, until_s), subject, msgspec.json.encode(value), headers)
 
 
-def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group]) -> list[Sending]:
+def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group], flavour: Flavour) -> list[Sending]:
     """The same jobs again, others under their ids, and strangers under the ids of children."""
     found = []
-    for kind, task in rng.sample(tasks, 3):
-        found += [_job(rng, kind, task) for _ in range(rng.randint(1, 2))]
+    for kind, task in rng.sample(tasks, flavour.twins):
+        found += [_job(rng, kind, task, until_s=flavour.twins_until_s) for _ in range(rng.randint(1, 2))]
     for kind, task in rng.sample(tasks, 2):
         found.append(_job(rng, kind, msgspec.structs.replace(task, value=-1)))
     found.append(_job(rng, "group", rng.choice(groups)))
@@ -137,12 +156,36 @@ def _command(rng: random.Random, jobs: list[tuple[str, str]]) -> Sending:
     return Sending(rng.uniform(0, SPREAD_S), subject)
 
 
-def _fault(rng: random.Random) -> Fault:
-    kind: FaultKind = rng.choices(FAULTS, WEIGHTS)[0]
+def _cancels(rng: random.Random, groups: list[Group], opened: list[Sending], flavour: Flavour) -> list[Sending]:
+    """Of some batches, soon after they are published."""
+    return [
+        Sending(sending.at + rng.uniform(0, 4), subjects.cancel("group", group.id))
+        for group, sending in zip(groups, opened, strict=True)
+        if rng.random() < flavour.cancelled
+    ]
+
+
+def _orphans(faults: list[Fault]) -> list[Sending]:
+    """A job's first message is lost on its way, and its second deleted: it goes on under the first, come again."""
+    job = msgspec.json.encode(Task(id="x0", takes_s=12.0))
+    faults += [
+        Fault("lost delivery", "pull", "after", 1, 0.0, 0.0, about=".x0"),
+        Fault("deletion", "progress", "after", 2, 0.0, 0.0, about=".x0"),
+        Fault("crash", "progress", "after", 1, 8.5, 0.0, about=".x0"),
+    ]
+    return [Sending(2.0, subjects.job("talk"), job), Sending(2.2, subjects.job("talk"), job)]
+
+
+def _fault(rng: random.Random, flavour: Flavour) -> Fault:
+    weights = {**WEIGHTS, "duplicate": flavour.duplicates}
+    kind: FaultKind = rng.choices(FAULTS, [weights.get(kind, 3) for kind in FAULTS])[0]
     places: list[tuple[str, Side]] = [
         (step, side) for step in STEPS for side in sides_of(step) if can_strike(kind, step, side)
     ]
-    step, side = rng.choice(places)
+    return _fault_at(rng, kind, *rng.choice(places))
+
+
+def _fault_at(rng: random.Random, kind: FaultKind, step: str, side: Side) -> Fault:
     count = rng.randint(1, 2 if step in RARE else 5)
     # About as often shorter than the lease as longer.
     lasts_s = rng.choice((rng.uniform(0.01, 0.5), rng.uniform(0.5, 5), rng.uniform(5, 15)))

@@ -20,6 +20,7 @@ from infra.pool.base import Profile
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryStore
 from tests.simulation.faults import Side, step_of
+from tests.simulation.flavours import Flavour
 from tests.simulation.frozen import OWNER, Freezer
 from tests.simulation.kinds import KINDS, SimulatedHost
 from tests.simulation.ledger import Ledger
@@ -28,7 +29,7 @@ from workers.runtime.gateway import Gateway, describe_kinds
 from workers.runtime.quarantine import Quarantine
 from workers.settings import Settings
 
-__all__ = ["ACK_WAIT_S", "Incarnation", "Surroundings"]
+__all__ = ["ACK_WAIT_S", "SETTINGS", "Incarnation", "Surroundings"]
 
 ACK_WAIT_S: Final = 6.0
 
@@ -106,13 +107,15 @@ class _Way(Faults):
 class Incarnation:
     """A gateway from its start to its end."""
 
-    def __init__(self, world: Surroundings, name: str, number: int) -> None:
+    def __init__(self, world: Surroundings, name: str, number: int, flavour: Flavour) -> None:
         self.world = world
         self.name = name
         self.label = f"{name}/{number}"
         self.nonce = f"{world.rng.getrandbits(64):016x}"
         self.freezer = Freezer()
         self.freezes: list[tuple[float, float]] = []
+        self.cuts: list[tuple[float, float]] = []
+        self.ended: float | None = None
         self.dead = False
         self.error: BaseException | None = None
         self.over = anyio.Event()
@@ -122,7 +125,8 @@ class Incarnation:
         way.incarnation = self
         self.bus = MemoryBus(world.server, faults=way)
         gateway = msgspec.structs.replace(SETTINGS.gateway, name=name)
-        settings = msgspec.structs.replace(SETTINGS, gateway=gateway)
+        retry = msgspec.structs.replace(SETTINGS.retry, **flavour.retry)
+        settings = msgspec.structs.replace(SETTINGS, gateway=gateway, retry=retry)
         profiles = [Profile(name=p, actors=s.actors, concurrency=s.concurrency) for p, s in settings.profiles.items()]
         self.pool = MemoryPool(profiles, self._host, gateway=name)
         self.gateway = _Gateway(
@@ -150,11 +154,14 @@ class Incarnation:
             self.error = error
         finally:
             self.serving = False
+            if self.ended is None:
+                self.ended = anyio.current_time()
             self.over.set()
 
     def crash(self) -> None:
         """End it as `kill -9` would: nothing that it does on its way down reaches the bus or the ledger."""
         self.dead = True
+        self.ended = anyio.current_time()
         self.world.ledger.died(self.nonce, anyio.current_time())
         self.bus.disconnect()
         self.thaw()
@@ -171,6 +178,23 @@ class Incarnation:
         if self.freezer.frozen:
             self.freezes[-1] = (self.freezes[-1][0], anyio.current_time())
             self.freezer.thaw()
+
+    def cut(self) -> None:
+        """Cut its connection."""
+        if self.bus.connected:
+            self.bus.disconnect()
+            self.cuts.append((anyio.current_time(), float("inf")))
+
+    def mend(self) -> None:
+        """Mend it."""
+        if not self.bus.connected:
+            self.cuts[-1] = (self.cuts[-1][0], anyio.current_time())
+            self.bus.reconnect()
+
+    def troubles(self) -> list[tuple[float, float]]:
+        """When it could not do its work: from when, and until when."""
+        over = [] if self.ended is None else [(self.ended, float("inf"))]
+        return [*self.freezes, *self.cuts, *over]
 
     def kill_actor(self, rng: random.Random) -> str:
         """Kill one of its actors; its name, or nothing where none lives."""
@@ -214,7 +238,8 @@ class _Gateway(Gateway):
             await self._rooms.bus.put(subjects.KINDS, name, told)
 
     async def _look_at_depths(self) -> None:
-        await anyio.sleep_forever()
+        if self._rooms.settings.retry.delayed < SETTINGS.retry.delayed:
+            await super()._look_at_depths()
 
 
 @cache

@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contracts import headers as h
-from contracts.events import Requeued, Started, is_terminal
+from contracts.events import Cancelled, Requeued, Started, is_terminal
 from tests.checker import violations
-from tests.simulation.aftermath import answers, batches, dead_letters
-from tests.simulation.attempts import budgets, executions, holders, leases, results
+from tests.simulation.aftermath import answers, dead_letters, moves
+from tests.simulation.attempts import budgets, deadlines, executions, holders, leases, losses, results
+from tests.simulation.batches import cancels, endings, reruns, results_of_batches
 from tests.simulation.evidence import Evidence, Message, Written
 from tests.simulation.world import World
 
 __all__ = ["judge"]
 
-LAWS = (executions, holders, budgets, results, leases, dead_letters, batches, answers)
+LAWS = (
+    executions,
+    holders,
+    budgets,
+    deadlines,
+    losses,
+    results,
+    leases,
+    dead_letters,
+    moves,
+    answers,
+    results_of_batches,
+    endings,
+    cancels,
+    reruns,
+)
 
 
 def judge(world: World) -> list[str]:
@@ -53,9 +69,9 @@ def _was_refused(seen: Evidence, message: Message) -> bool:
 
 
 def _knows(log: list[Written], digest: str) -> bool:
-    """Whether the log is about that input. One without an opening, cancelled before it began, is about any."""
+    """Whether the log is about that input. As long as it has no opening, cancelled before it began, it is about any."""
     digests = [written.event.input_sha256 for written in log if isinstance(written.event, (Started, Requeued))]
-    return not digests or digest in digests
+    return isinstance(log[0].event, Cancelled) or digest in digests
 
 
 def _strangers(seen: Evidence) -> Iterator[str]:

@@ -16,7 +16,7 @@ from workers import Child, ChildEnd, JobContext, batch, job
 from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind
 
-__all__ = ["KINDS", "Broken", "End", "Group", "Member", "SimulatedHost", "Tallied", "Task"]
+__all__ = ["KINDS", "Broken", "End", "Group", "Member", "SimulatedHost", "Tallied", "Task", "reduced"]
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -42,6 +42,7 @@ class Group(Struct, frozen=True, kw_only=True):
 
     id: str
     members: list[Member]
+    does: str = "returns"
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ class Broken(Exception):
 
 
 _call: ContextVar[Call] = ContextVar("_call")
+reduced: ContextVar[set[str]] = ContextVar("reduced")
+"""Batches of this history that were reduced before."""
 
 
 async def _do(task: Task) -> int:
@@ -113,6 +116,9 @@ class GroupKind:
 
     def reduce(self, group: Group, ends: Sequence[ChildEnd]) -> Tallied:
         """What it saw of its children."""
+        if group.does == "fails at first" and group.id not in reduced.get():
+            reduced.get().add(group.id)
+            raise ValueError("it fails when it is first reduced")
         counts: dict[str, int] = {}
         for end in ends:
             counts[end.outcome] = counts.get(end.outcome, 0) + 1

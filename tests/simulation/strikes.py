@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,13 +29,15 @@ PATIENCE_S: Final = 6.0
 
 _NAMELESS: Final = ("pull", "ack", "nak", "renew", "probe", "child", "notice", "answer", "command ack")
 """Steps on subjects that do not end with a job's id."""
+_ID: Final = re.compile(rb'"id":"([\w-]+)"')
 
 
 class Strikes:
     """The faults of a history, until each has struck.
 
     `command` publishes a command, `letters` are the dead letters, and `delete` deletes the message that a job which has
-    not ended began with, and publishes it anew; the job's kind and id, if there is such a job.
+    not ended began with, and publishes it anew (one whose `.<id>` ends with the argument); its kind and id, if there is
+    such a job.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Strikes:
         note: Callable[[str, str], None],
         command: Callable[[str], None],
         letters: Callable[[], list[int]],
-        delete: Callable[[], set[tuple[str, str]]],
+        delete: Callable[[str], set[tuple[str, str]]],
     ) -> None:
         self.pending = list(history.faults)
         self.struck: Counter[tuple[str, str, str]] = Counter()
@@ -89,7 +92,7 @@ class Strikes:
     def delivered(self, who: Incarnation, delivery: Delivery) -> Fate:
         """A message is on its way to a gateway."""
         self._note(who.label, f"delivery {delivery.number} of {delivery.stream}:{delivery.sequence}")
-        fault = None if delivery.stream == subjects.CONTROL else self._meeting("pull", "after", "")
+        fault = None if delivery.stream == subjects.CONTROL else self._meeting("pull", "after", _named(delivery.body))
         if fault is None:
             return "arrives"
         self._strikes(fault, who, "pull", "after", delivery.subject)
@@ -108,7 +111,9 @@ class Strikes:
         again = self._victim != "" and subject.endswith(self._victim)
         for fault in self.pending:
             patience_s = TROUBLE_S / 2 if fault.step in RARE else PATIENCE_S
-            if fault.meets(step, side, now, patience_s, again=again) and (fault.kind != "replay" or self._letters()):
+            if fault.meets(step, side, subject, now, patience_s, again=again) and (
+                fault.kind != "replay" or self._letters()
+            ):
                 self.pending.remove(fault)
                 return fault
         return None
@@ -126,7 +131,7 @@ class Strikes:
                 who.freeze()
                 self._soon(self._thaw, who, fault.lasts_s)
             case "partition":
-                who.bus.disconnect()
+                who.cut()
                 self._soon(self._reconnect, who, fault.lasts_s)
             case "kill":
                 self._note(who.label, f"killed {who.kill_actor(self._rng)}")
@@ -137,7 +142,7 @@ class Strikes:
             case "drain":
                 self._command(subjects.drain(who.name))
             case "deletion":
-                self.adrift |= self._delete()
+                self.adrift |= self._delete(fault.about)
 
     async def _strike_later(self, fault: Fault, who: Incarnation) -> None:
         self._strike(fault, who)
@@ -151,7 +156,7 @@ class Strikes:
         await anyio.sleep(seconds)
         if not who.dead:
             self._note(who.label, "reconnected")
-            who.bus.reconnect()
+            who.mend()
 
     def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         # Not in the context of the gateway that is struck: what thaws it must not be frozen with it.
@@ -159,6 +164,12 @@ class Strikes:
 
     def _start(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._group.start_soon(function, *arguments)
+
+
+def _named(body: bytes) -> str:
+    """`.<id>` of the job that a message names; nothing where it names none."""
+    found = _ID.search(body)
+    return "" if found is None else f".{found[1].decode()}"
 
 
 def _job_of(step: str, subject: str) -> str:

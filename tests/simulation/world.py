@@ -11,7 +11,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from contracts import events, subjects
-from contracts.events import Event
+from contracts.events import Event, Retrying
 from contracts.headers import MSG_ID
 from infra.bus.base import Delivery, PubAck, Stored
 from infra.bus.memory import Fate, MemoryServer
@@ -20,6 +20,7 @@ from tests.simulation.faults import BY_COMMAND, Fault, Side
 from tests.simulation.frozen import install
 from tests.simulation.history import GATEWAYS, History
 from tests.simulation.incarnation import ACK_WAIT_S, Incarnation
+from tests.simulation.kinds import reduced
 from tests.simulation.ledger import Ledger
 from tests.simulation.strikes import TROUBLE_S, Strikes
 
@@ -95,6 +96,7 @@ class World:
     async def live(self) -> None:
         """From the first publish to quiet, or to the end of patience."""
         install()
+        reduced.set(set())
         async with anyio.create_task_group() as group:
             self._group = group
             self.strikes.begin(group)
@@ -104,6 +106,7 @@ class World:
                 if fault.step in BY_COMMAND:
                     group.start_soon(self._provoke, fault)
             await self._until(self._is_well)
+            group.start_soon(self._replay_at_once)
             await self._send_all()
             await self._until_struck()
             await self._heal()
@@ -114,7 +117,7 @@ class World:
         number = 0
         while not self._closing:
             number += 1
-            incarnation = Incarnation(self, name, number)
+            incarnation = Incarnation(self, name, number, self.history.flavour)
             self.incarnations.append(incarnation)
             self._group.start_soon(incarnation.serve)
             await incarnation.over.wait()
@@ -141,6 +144,16 @@ class World:
                 self._command(subjects.cancel(*self.rng.choice(self.history.jobs)))
             await anyio.sleep(0.2)
 
+    async def _replay_at_once(self) -> None:
+        """An operator sees new dead letters, and replays some of them."""
+        known = 0
+        while anyio.current_time() < TROUBLE_S and self.history.flavour.replayed:
+            await anyio.sleep(self.rng.uniform(0.2, 2.0))
+            for sequence in sorted({letter for letter in self._letters() if letter > known}):
+                known = sequence
+                if self.rng.random() < self.history.flavour.replayed:
+                    self._command(subjects.replay(sequence))
+
     async def _until_struck(self) -> None:
         stragglers = 0
         while self.strikes.pending and anyio.current_time() < TROUBLE_S:
@@ -153,7 +166,7 @@ class World:
         """Whatever still lasts ends by itself; then some of what failed is replayed."""
         await self._until(self._is_well)
         letters = self._letters()
-        for sequence in self.rng.sample(letters, min(2, len(letters))):
+        for sequence in dict.fromkeys(self.rng.sample(letters, min(4, len(letters)))):
             self._command(subjects.replay(sequence))
 
     async def _until(self, holds: Callable[[], bool]) -> None:
@@ -169,9 +182,9 @@ class World:
         )
 
     def _letters(self) -> list[int]:
-        """Dead letters that may be replayed. Those of batches may not, as long as that is not built."""
-        found = self.server.streams[subjects.DLQ].messages("dlq.*.*")
-        return [letter.sequence for letter in found if not letter.subject.startswith("dlq.group.")]
+        """Dead letters that may be replayed, those of batches twice: there are few of them."""
+        found = [*self.server.streams[subjects.DLQ].messages("dlq.*.*")]
+        return [letter.sequence for letter in found + [it for it in found if it.subject.startswith("dlq.group.")]]
 
     def _command(self, subject: str) -> None:
         self.note("client", subject)
@@ -188,17 +201,16 @@ class World:
             await anyio.sleep(1.0)
         self._closing = True
 
-    def _delete(self) -> set[tuple[str, str]]:
+    def _delete(self, about: str) -> set[tuple[str, str]]:
         """An operator deletes the message of a job under way, and publishes it anew."""
         jobs = self.server.stream(subjects.JOBS)
         tails: dict[tuple[str, str], Event] = {}
         for message in self.server.stream(subjects.EVENTS).messages():
             event = events.decode(message.body)
             tails[event.kind, event.job_id] = event
-        # Only a job's first run can go on under another message: a replay's is known by its run.
-        under_way = {key: tail for key, tail in tails.items() if tail.run == 1 and not events.is_terminal(tail)}
+        under_way = {key: tail for key, tail in tails.items() if _can_go_on_without(tail)}
         present = {key: jobs.get(int(tail.origin.rpartition(":")[2])) for key, tail in under_way.items()}
-        found = [(key, message) for key, message in present.items() if message is not None]
+        found = [(key, it) for key, it in present.items() if it is not None and f".{key[1]}".endswith(about)]
         if not found:
             return set()
         key, message = self.rng.choice(found)
@@ -215,3 +227,12 @@ class World:
             kept = self.server.stream(stream).messages()
             found += [f"{stream}:{message.sequence} on {message.subject}" for message in kept]
         return found
+
+
+def _can_go_on_without(tail: Event) -> bool:
+    """Whether the job of this log could go on under another message than its own.
+
+    In its first run alone, as a replay's message is known by its run; and not while nobody can tell whether its own
+    message is gone because it was moved.
+    """
+    return tail.run == 1 and not events.is_terminal(tail) and not (isinstance(tail, Retrying) and tail.moved)

@@ -86,7 +86,8 @@ class Leases:
             log.info("lease on %s:%d not renewed: %s", lease.delivery.stream, lease.delivery.sequence, error)
             lease.asked = -math.inf
             return
-        lease.renewed = sent
+        # An answer that comes late is of a renewal before the last.
+        lease.renewed = max(lease.renewed, sent)
 
     def _give_up(self, lease: Lease) -> None:
         log.warning("lease on %s:%d is lost", lease.delivery.stream, lease.delivery.sequence)

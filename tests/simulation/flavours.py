@@ -1,0 +1,88 @@
+"""Sorts of histories: what needs three things at once would hardly ever happen in an even mixture of all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from tests.simulation.faults import FaultKind, Side
+
+__all__ = ["Flavour", "flavour_of"]
+
+
+class Flavour(Struct, frozen=True, kw_only=True):
+    """What there is more of than elsewhere."""
+
+    name: str
+    retry: dict[str, int] = {}
+    """Settings of retries, for the gateways."""
+    duplicates: int = 1
+    """How often these are drawn among the faults."""
+    focus: tuple[tuple[FaultKind, str, Side], ...] = ()
+    """Faults of which two strike beside those that are drawn."""
+    twins: int = 3
+    """Jobs that are published again."""
+    twins_until_s: float = 8.0
+    groups: int = 0
+    """So many batches more."""
+    failing: float = 0.25
+    """Share of batches that fail when they are first reduced."""
+    cancelled: float = 0.15
+    """Share of batches that somebody cancels soon."""
+    replayed: float = 0.0
+    """Share of dead letters that somebody replays at once."""
+    orphans: bool = False
+    """One job is published twice; of its two messages the later begins it, and is deleted while it runs."""
+    failing_once: int = 0
+    """Tasks that fail once are so much likelier."""
+
+
+MIXED: Final = Flavour(name="mixed")
+TWINS: Final = Flavour(
+    name="twins",
+    duplicates=3,
+    focus=(
+        ("lost request", "ack", "before"),
+        ("crash", "ack", "before"),
+        ("duplicate", "pull", "after"),
+        ("deletion", "run", "before"),
+    ),
+    twins=8,
+    replayed=0.7,
+    orphans=True,
+)
+BATCHES: Final = Flavour(
+    name="batches",
+    retry={"max_lost": 1},
+    focus=(
+        ("crash", "child", "before"),
+        ("crash", "requeued", "after"),
+        ("crash", "cancelled", "before"),
+        ("crash", "notice", "before"),
+        ("lost reply", "progress", "after"),
+    ),
+    groups=2,
+    failing=0.6,
+    cancelled=0.4,
+    replayed=0.7,
+)
+MOVES: Final = Flavour(
+    name="moves",
+    retry={"delayed": 2},
+    focus=(
+        ("crash", "child", "before"),
+        ("lost reply", "child", "after"),
+        ("crash", "ack", "before"),
+        ("partition", "nak", "before"),
+    ),
+    twins=9,
+    twins_until_s=20.0,
+    failing_once=8,
+)
+BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, MIXED, BATCHES)
+
+
+def flavour_of(seed: int) -> Flavour:
+    """A seed's flavour."""
+    return BY_SEED[seed % len(BY_SEED)]
