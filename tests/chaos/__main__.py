@@ -65,7 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, default=Path("build/chaos.json"), help="JSON; the text goes beside it")
     parser.add_argument("--every", type=_range, default=(5.0, 15.0), help="seconds from one fault to the next: 5-15")
     parser.add_argument("--servers", type=int, choices=[1, 3], action="append", help="only worlds of so many")
-    parser.add_argument("--places", type=_places, default=("head", "local"), help="each gateway's: head, local or none")
+    parser.add_argument(
+        "--places", type=_places, default=("head", "local", "none"), help="each gateway's: head, local or none"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of recovery: how often each")
     parser.add_argument("--keep", action="store_true", help="keep logs and stores also when nothing was broken")
     return parser.parse_args()

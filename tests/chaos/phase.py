@@ -25,7 +25,7 @@ from tests.chaos.load import Load, plan
 from tests.chaos.overlaps import Overlap, overlaps
 from tests.chaos.storm import Storm
 from tests.chaos.watcher import Recoveries, Watcher
-from tests.chaos.world import RayPlace, World, world
+from tests.chaos.world import PROFILES, RayPlace, World, world
 
 __all__ = ["Outcome", "Phase", "ready", "run"]
 
@@ -142,8 +142,9 @@ async def ready(made: World, watcher: Watcher) -> None:
     """Return once every gateway serves and has its actors."""
     names = {gateway.name for gateway in made.gateways}
     async with asyncio.timeout(READY_S):
-        # A pool for each profile.
-        await watcher.until(lambda: names <= {*watcher.serving} and all(watcher.pools[name] >= 2 for name in names))
+        await watcher.until(
+            lambda: names <= {*watcher.serving} and all(watcher.pools[name] >= PROFILES for name in names)
+        )
 
 
 def _replaying(load: Load, tasks: asyncio.TaskGroup) -> Callable[[Failed], None]:

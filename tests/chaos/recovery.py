@@ -22,7 +22,7 @@ from tests.chaos.kinds import Task
 from tests.chaos.phase import ready
 from tests.chaos.report import median_and_worst
 from tests.chaos.watcher import Watcher
-from tests.chaos.world import ACK_WAIT_S, RayPlace, World, world
+from tests.chaos.world import ACK_WAIT_S, PROFILES, RayPlace, World, world
 
 __all__ = ["LIMITS", "measure"]
 
@@ -87,7 +87,7 @@ async def _gateway(made: World, watcher: Watcher, bus: NatsBus, number: int) -> 
         watcher.gateway_died(gateway.name, time.time())
         await watcher.until(lambda: len(watcher.recoveries.gateway) - seen >= HELD)
         # The next fault strikes a whole fleet.
-        await watcher.until(lambda: watcher.pools[gateway.name] >= pools + 2)
+        await watcher.until(lambda: watcher.pools[gateway.name] >= pools + PROFILES)
 
 
 async def _actor(made: World, watcher: Watcher, dice: random.Random) -> None:

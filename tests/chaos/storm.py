@@ -18,7 +18,7 @@ log = logging.getLogger("chaos")
 
 
 class Storm:
-    """Draws faults like cards: each comes once before any comes again; `between_s` tells how soon the next one comes."""
+    """Draws faults like cards: each comes once before any comes again, so many seconds after the last one."""
 
     def __init__(
         self,
