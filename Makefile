@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate lock ci clean
+.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,12 @@ fuzz: $(SETUP)  ## Feed INPUTS broken inputs to every decoder, in two processes 
 
 simulate: $(SETUP)  ## Live through SEEDS histories under faults in virtual time, from seed FIRST on, and judge them
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+chaos: $(SETUP)  ## Strike real nats-servers, Rays and gateways for 25 minutes, and judge 20,000 jobs (SEED=7)
+	@$(BIN)/python -m tests.chaos --minutes 25 --jobs 20000 $(if $(SEED),--seed $(SEED))
+
+chaos-short: $(SETUP)  ## The same in 3 minutes, with a fault every 3 to 7 s
+	@$(BIN)/python -m tests.chaos --minutes 3 --jobs 1200 --every 3-7 $(if $(SEED),--seed $(SEED))
 
 lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
 	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"

@@ -108,6 +108,9 @@ class Slots(Struct, frozen=True, kw_only=True):
     """A profile's room for jobs."""
 
     total: int
+    """When all actors are there."""
+    ready: int
+    """Of the actors that are there now, idle or not."""
     free: int
 
 

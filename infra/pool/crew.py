@@ -79,9 +79,13 @@ class Crew:
         self._tell: PoolListener
 
     def slots(self, *, exclusive: bool) -> Slots:
-        """Room now, of what there is when all actors are ready and idle."""
-        total = self.profile.actors * (1 if exclusive else self._concurrency)
-        return Slots(total=total, free=self._slots.room(exclusive=exclusive))
+        """Room now, of what there is with the actors that are there, and of what there is with all of them."""
+        each = 1 if exclusive else self._concurrency
+        return Slots(
+            total=self.profile.actors * each,
+            ready=len(self._berths) * each,
+            free=self._slots.room(exclusive=exclusive),
+        )
 
     async def wait_free(self, *, exclusive: bool) -> None:
         """Return once there is room."""

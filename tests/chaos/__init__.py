@@ -15,6 +15,7 @@ General layout:
     watcher     what an observer saw live, and how long recoveries took
     evidence    all that the judge may look at
     judge       what was broken of what is promised
+    overlaps    attempts that ran on beside the next one, and which fault explains it
     phase       one world from its start to its verdict
     report      the report, as JSON and as text
     recovery    single faults in quiet, timed

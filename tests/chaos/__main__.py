@@ -27,7 +27,7 @@ from tests.chaos.world import RayPlace
 
 SHARE_OF_ONE: Final = 0.6
 """Of the time and the jobs, what goes to the world with one server."""
-AROUND_S: Final = 75.0
+AROUND_S: Final = 45.0
 """Of each world's time, what starting, ending and judging it take."""
 
 
@@ -63,8 +63,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of jobs and faults")
     parser.add_argument("--jobs", type=int, default=20_000, help="to be published")
     parser.add_argument("--report", type=Path, default=Path("build/chaos.json"), help="JSON; the text goes beside it")
+    parser.add_argument("--every", type=_range, default=(5.0, 15.0), help="seconds from one fault to the next: 5-15")
     parser.add_argument("--servers", type=int, choices=[1, 3], action="append", help="only worlds of so many")
-    parser.add_argument("--places", type=_places, default=("head", "local"), help="each gateway's: head, local or none")
+    parser.add_argument(
+        "--places", type=_places, default=("head", "local", "none"), help="each gateway's: head, local or none"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of recovery: how often each")
     parser.add_argument("--keep", action="store_true", help="keep logs and stores also when nothing was broken")
     return parser.parse_args()
@@ -75,6 +78,11 @@ def _places(value: str) -> tuple[RayPlace, ...]:
     if not set(places) <= set(get_args(RayPlace)):
         raise argparse.ArgumentTypeError(f"each is one of {', '.join(get_args(RayPlace))}")
     return places  # type: ignore[return-value]
+
+
+def _range(value: str) -> tuple[float, float]:
+    least, _, most = value.partition("-")
+    return float(least), float(most)
 
 
 async def _all(options: argparse.Namespace, folder: Path, *, can_mount: bool) -> int:
@@ -94,15 +102,17 @@ async def _all(options: argparse.Namespace, folder: Path, *, can_mount: bool) ->
 
 def _phases(options: argparse.Namespace, *, can_mount: bool) -> list[Phase]:
     wanted = options.servers or [1, 3]
+    seconds = options.minutes * 60 - AROUND_S * len(set(wanted))
     shares = {1: SHARE_OF_ONE, 3: 1 - SHARE_OF_ONE} if len(set(wanted)) == 2 else {wanted[0]: 1.0}
     return [
         Phase(
             name=f"r{servers}",
             servers=servers,
             places=options.places,
-            seconds=max(20.0, options.minutes * 60 * share - AROUND_S),
+            seconds=max(20.0, seconds * share),
             jobs=round(options.jobs * share),
             seed=options.seed,
+            between_s=options.every,
             small_disk=can_mount and servers == 1,
         )
         for servers, share in shares.items()

@@ -17,7 +17,7 @@ from tests.chaos.kinds import Entry, Ran, Sum
 from tests.checker import violations
 from tests.simulation.attempts import holders
 
-__all__ = ["LAWS", "judge", "overlaps", "sort_out"]
+__all__ = ["LAWS", "judge", "sort_out"]
 
 ONCE: Final = ("echo", "work", "block", "linger", "flaky", "fan")
 """Kinds that complete unless somebody cancels them."""
@@ -146,17 +146,6 @@ def observer(seen: Evidence) -> Iterator[str]:
 LAWS: Final = (
     logs, writers, outcomes, executions, results, batches, dead_letters, answers, rest, observer,
 )  # fmt: skip
-
-
-def overlaps(seen: Evidence) -> list[float]:
-    """Seconds for which an attempt's user code ran on while the next attempt's ran already.
-
-    Not a law: a frozen gateway and a killed one cannot end what they started.
-    """
-    began = {(e.kind, e.job_id, e.run, e.attempt): e.time for e in seen.ledger if e.what == "began" and e.attempt}
-    ended = {(e.kind, e.job_id, e.run, e.attempt): e.time for e in seen.ledger if e.what == "ended" and e.attempt}
-    pairs = ((ended[key], began.get((*key[:3], key[3] + 1))) for key in ended)
-    return sorted(end - following for end, following in pairs if following is not None and end > following)
 
 
 def _started(seen: Evidence) -> dict[tuple[str, str, int, int], Written]:

@@ -89,7 +89,7 @@ class _Execution:
         os.write(_ledger(), msgspec.json.encode(entry) + b"\n")
 
 
-@job("echo", id_field="id")
+@job("echo", id_field="id", profile="quick")
 async def echo(task: Task) -> Ran:
     """Returns at once."""
     return _Execution("echo", task.id).ended()

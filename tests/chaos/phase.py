@@ -19,12 +19,13 @@ from infra.bus.nats import NatsBus, connect
 from tests.chaos.disk import Disk, NoDisk
 from tests.chaos.evidence import gather
 from tests.chaos.faults import KillGateway, KillLeader, KillServer, Struck, faults_for
-from tests.chaos.judge import judge, overlaps
+from tests.chaos.judge import judge
 from tests.chaos.kinds import read_ledger
 from tests.chaos.load import Load, plan
+from tests.chaos.overlaps import Overlap, overlaps
 from tests.chaos.storm import Storm
 from tests.chaos.watcher import Recoveries, Watcher
-from tests.chaos.world import RayPlace, World, world
+from tests.chaos.world import PROFILES, RayPlace, World, world
 
 __all__ = ["Outcome", "Phase", "ready", "run"]
 
@@ -47,6 +48,8 @@ class Phase(Struct, frozen=True, kw_only=True):
     """For which faults strike."""
     jobs: int
     seed: int
+    between_s: tuple[float, float]
+    """Least and most seconds from one fault to the next."""
     small_disk: bool = False
 
 
@@ -67,7 +70,8 @@ class Outcome(Struct, kw_only=True):
     ends: dict[str, int]
     restarts: dict[str, int]
     recoveries: Recoveries
-    overlaps_s: list[float]
+    overlaps: list[Overlap]
+    """Attempts whose user code ran on beside the next one's."""
     violations: list[str]
     seconds: float
     quiet_after_s: float | None
@@ -101,7 +105,7 @@ async def _lived_through(phase: Phase, made: World, say: Say) -> Outcome:
             await ready(made, watcher)
             say(f"{phase.name}: {len(made.gateways)} gateways serve; {phase.jobs} jobs in {phase.seconds:.0f} s")
             faults, without = faults_for(made)
-            storm = Storm(made, faults, dice, lambda struck: _note(struck, made, watcher))
+            storm = Storm(made, faults, dice, lambda struck: _note(struck, made, watcher), between_s=phase.between_s)
             async with _told(phase, load, watcher, storm, say):
                 await _under_storm(phase, load, storm, dice)
                 quiet_after = await _quiet(load, watcher, sending)
@@ -126,7 +130,7 @@ async def _lived_through(phase: Phase, made: World, say: Say) -> Outcome:
             ends=dict(sorted(watcher.ends.items())),
             restarts={gateway.name: len(gateway.process.lives) - 1 for gateway in made.gateways},
             recoveries=watcher.recoveries,
-            overlaps_s=overlaps(evidence),
+            overlaps=overlaps(evidence, storm.struck),
             violations=broken,
             seconds=0.0,
             quiet_after_s=quiet_after,
@@ -138,8 +142,9 @@ async def ready(made: World, watcher: Watcher) -> None:
     """Return once every gateway serves and has its actors."""
     names = {gateway.name for gateway in made.gateways}
     async with asyncio.timeout(READY_S):
-        # A pool for each profile.
-        await watcher.until(lambda: names <= {*watcher.serving} and all(watcher.pools[name] >= 2 for name in names))
+        await watcher.until(
+            lambda: names <= {*watcher.serving} and all(watcher.pools[name] >= PROFILES for name in names)
+        )
 
 
 def _replaying(load: Load, tasks: asyncio.TaskGroup) -> Callable[[Failed], None]:

@@ -117,7 +117,13 @@ def _phase(phase: dict[str, Any]) -> Iterator[str]:
     yield f"Gateway killed to the next attempt: {median_and_worst(seen['gateway'])}."
     yield f"Actor killed to its replacement: {median_and_worst(seen['actor'])}."
     yield f"nats-server back to the next attempt: {median_and_worst(seen['server'])}."
-    yield f"Attempts that ran on beside the next one: {median_and_worst(phase['overlaps_s'])}."
+    overlaps = phase["overlaps"]
+    unexplained = [each for each in overlaps if each["excuse"] is None]
+    yield (
+        f"Attempts that ran on beside the next one: {median_and_worst([each['seconds'] for each in overlaps])}; "
+        f"{len(unexplained)} without a killed or frozen process that explains it."
+    )
+    yield from (f"* {each['job']} attempt {each['attempt']}: {each['seconds']:.2f} s" for each in unexplained[:10])
 
 
 def _counts(outcomes: Sequence[Outcome]) -> Counter[str]:

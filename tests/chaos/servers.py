@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import time
@@ -21,6 +22,8 @@ __all__ = ["NatsServer", "cluster", "free_ports", "leader", "whole"]
 
 READY_S: Final = 30.0
 STOP_S: Final = 10.0
+PORTS: Final = (20_000, 30_000)
+"""Below those that systems hand out."""
 STORE_BYTES: Final = 8 * 1024**3
 """What JetStream may reserve: more than the small disk has, since only reservations are counted."""
 
@@ -166,12 +169,14 @@ def _is_current(found: dict[str, Any], copies: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Ports that nobody has now, nor gets by asking for any: a killed server's own must still be free afterwards."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.add(port)
+    return [*found]

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any
 
 from tests.chaos.faults import Fault, Struck
 from tests.chaos.world import World
@@ -16,27 +16,31 @@ __all__ = ["Storm"]
 
 log = logging.getLogger("chaos")
 
-LEAST_S: Final = 5.0
-MOST_S: Final = 15.0
-
 
 class Storm:
-    """Draws faults like cards: each comes once before any comes again."""
+    """Draws faults like cards: each comes once before any comes again, so many seconds after the last one."""
 
     def __init__(
-        self, world: World, faults: Sequence[Fault], dice: random.Random, note: Callable[[Struck], None]
+        self,
+        world: World,
+        faults: Sequence[Fault],
+        dice: random.Random,
+        note: Callable[[Struck], None],
+        *,
+        between_s: tuple[float, float],
     ) -> None:
         self.struck: list[Struck] = []
         self._world = world
         self._faults = list(faults)
         self._dice = dice
         self._note = note
+        self._between_s = between_s
 
     async def rage(self, until: float) -> None:
         """Strike until that moment of the loop's clock; whatever happens, what was struck is healed."""
         loop = asyncio.get_running_loop()
         deck: list[Fault] = []
-        while (next_at := loop.time() + self._dice.uniform(LEAST_S, MOST_S)) < until:
+        while (next_at := loop.time() + self._dice.uniform(*self._between_s)) < until:
             if not deck:
                 deck = self._dice.sample(self._faults, len(self._faults))
             await self._strike(deck.pop())

@@ -14,8 +14,10 @@ from contracts.events import Completed, DeliveryRef, Event, Failed, Progress, Sp
 from contracts.fleet import ControlDone
 from infra.bus.base import Stored
 from tests.chaos.evidence import Evidence, Written
-from tests.chaos.judge import judge, overlaps, sort_out
+from tests.chaos.faults import Struck
+from tests.chaos.judge import judge, sort_out
 from tests.chaos.kinds import Entry, Ran
+from tests.chaos.overlaps import Overlap, overlaps
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = ("work", "J1")
@@ -80,7 +82,7 @@ def letter(sequence: int) -> Stored:
 
 def test_a_whole_history_breaks_nothing() -> None:
     assert judge(evidence()) == []
-    assert overlaps(evidence()) == []
+    assert overlaps(evidence(), []) == []
 
 
 def logged(*events: tuple[Event, str]) -> dict[str, Any]:
@@ -152,9 +154,20 @@ def test_a_planted_violation_is_named(name: str) -> None:
     assert line in judge(evidence(**changes()))
 
 
-def test_an_attempt_that_ran_on_beside_the_next_is_timed() -> None:
+@pytest.mark.parametrize(
+    ("struck", "excuse"),
+    [
+        (Struck("gateway frozen", "gw-1", moment(1.6), moment(2.6)), "gateway frozen gw-1"),
+        (Struck("gateway frozen", "gw-2", moment(1.6), moment(2.6)), None),
+        (Struck("partition", "gw-1", moment(1.6), moment(2.6)), None),
+        (Struck("raylet killed", "raylet 7", moment(-10.0), moment(-9.0)), "raylet killed raylet 7"),
+        (Struck("raylet killed", "raylet 7", moment(-30.0), moment(-29.0)), None),
+        (Struck("GCS killed", "gcs 7", moment(3.0), moment(3.0)), None),
+    ],
+)
+def test_an_attempt_that_ran_on_beside_the_next_is_explained_or_not(struck: Struck, excuse: str | None) -> None:
     late = [entry("began", 1, 1.5), entry("ended", 1, 2.75), entry("began", 2, 2.5), entry("ended", 2, 2.9)]
-    assert overlaps(evidence(ledger=late)) == [0.25]
+    assert overlaps(evidence(ledger=late), [struck]) == [Overlap("work.J1", 1, moment(1.5), 0.25, excuse)]
 
 
 def test_violations_are_sorted_by_what_matters() -> None:

@@ -24,11 +24,14 @@ from workers.kinds import registry
 from workers.runtime.topology import topology
 from workers.settings import load
 
-__all__ = ["ACK_WAIT_S", "Gateway", "RayPlace", "World", "world"]
+__all__ = ["ACK_WAIT_S", "PROFILES", "Gateway", "RayPlace", "World", "world"]
 
 ACK_WAIT_S: Final = 4.0
 ROOT: Final = Path(__file__).resolve().parents[2]
 HEAD_CPUS: Final = 2
+
+PROFILES: Final = 3
+"""How many pools a gateway has."""
 
 RayPlace = Literal["head", "local", "none"]
 """Where a gateway's actors are: in the common cluster, in a Ray of its own, or in child processes."""
@@ -53,13 +56,19 @@ dlq_max_bytes = 268435456
 [kinds]
 modules = ["tests.chaos.kinds"]
 
-[profiles.default]
-actors = 2
+# Without Ray a profile is one process for one job at a time: what is quick must not wait behind what is slow.
+[profiles.quick]
+actors = 1
 cpus = 0.1
 concurrency = 32
 
+[profiles.default]
+actors = 1
+cpus = 0.1
+concurrency = 64
+
 [profiles.alone]
-actors = 2
+actors = 1
 cpus = 0.1
 concurrency = 1
 """

@@ -20,6 +20,8 @@ class Deadly(Struct):
     def __post_init__(self) -> None:
         if self.text == "die":
             os._exit(3)
+        if self.text == "vanish":
+            os._exit(0)
         if self.text == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.text == "killed":

@@ -11,6 +11,7 @@ from contracts.fleet import GatewayStatus
 from contracts.plan import PlanResult
 from infra.bus.base import NoSuchSubject, Stored
 from infra.bus.topology import Foreign, StreamSpec, Topology
+from infra.pool.memory import _MemoryActor
 from tests.runtime.kinds import Puppet
 from tests.runtime.world import APPROVED, ONE_SLOT, World, names, plan, settings
 
@@ -179,3 +180,28 @@ async def test_a_stream_that_is_not_ours_keeps_the_gateway_from_starting(world: 
 
 def _body(message: Stored) -> dict[str, object]:
     return msgspec.json.decode(message.body, type=dict[str, object])
+
+
+async def test_a_gateway_without_actors_takes_no_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    puppet, late = Puppet(), anyio.Event()
+    really_ready = _MemoryActor.ready
+
+    async def ready(actor: _MemoryActor) -> None:
+        await late.wait()
+        await really_ready(actor)
+
+    first = await world.gateway(puppet.kind, settings=ONE_SLOT)
+    monkeypatch.setattr(_MemoryActor, "ready", ready)
+    second = world.lone_gateway(name="gw-2")
+    world.members.append(second)
+    await world._group.start(second.serve)
+    for job_id in ("a", "b", "c"):
+        await first.submit("puppet", {"id": job_id})
+    await anyio.sleep(100)
+    state = await world.state("puppet")
+    assert (state.unacknowledged, state.waiting) == (1, 2), "what the second one held would wait for its actors"
+    late.set()
+    await world.settled(lambda: puppet.most == 2)
+    for job_id in ("a", "b", "c"):
+        puppet.say(job_id, 7)
+        assert await first.result_of("puppet", job_id) == 7

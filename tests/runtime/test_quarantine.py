@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from workers.kinds.registry import Kind
 from workers.runtime import intake, quarantine
 from workers.runtime.intake import Intake
 from workers.runtime.quarantine import Quarantine, Undecided
+from workers.runtime.taster import Taster
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -52,6 +54,7 @@ async def test_what_can_be_read_passes_whatever_it_holds(text: str) -> None:
         ("die", "ended with status 3"),
         ("crash", "was ended by SIGSEGV"),
         ("leaves", "ended with status 70"),
+        ("vanish", "ended with status 0"),
     ],
 )
 async def test_a_decoder_that_dies_is_an_answer(text: str, how: str) -> None:
@@ -114,10 +117,10 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(quarantine, "REMEMBERED", 2)
     room = Quarantine(MODULES)
 
-    async def killed(suspect: object) -> int:
+    async def killed(taster: object, suspect: object) -> int:
         return -signal.SIGKILL
 
-    monkeypatch.setattr(quarantine, "_status", killed)
+    monkeypatch.setattr(Taster, "taste", killed)
     for sequence in range(5):
         message = replace(_message("killed"), sequence=sequence)
         with pytest.raises(Undecided):
@@ -132,6 +135,67 @@ async def test_a_kind_made_of_another_modules_function_can_be_tried_too() -> Non
 @pytest.mark.parametrize("modules", [[], ["no.such.module"]])
 async def test_a_kind_that_the_child_does_not_find_speaks_against_no_message(modules: list[str]) -> None:
     assert await Quarantine(modules).try_out(_message("die"), deadly, LIMITS, foreign=False) is None
+
+
+async def test_a_crowd_of_suspects_shares_one_child_and_the_last_one_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, ended = _counting(monkeypatch)
+    room = Quarantine(MODULES)
+    found: dict[int, ErrorInfo | None] = {}
+
+    async def one(sequence: int, text: str) -> None:
+        message = replace(_message(text), sequence=sequence)
+        found[sequence] = await room.try_out(message, deadly, LIMITS, foreign=False)
+
+    async with anyio.create_task_group() as group:
+        for sequence in range(50):
+            group.start_soon(one, sequence, "die" if sequence == 20 else "harmless")
+    assert [sequence for sequence, error in found.items() if error is not None] == [20]
+    # The first one dies of a message that came after others, so a second one tells whose fault it was.
+    assert counted == ended
+    assert len(counted) == 3
+
+
+async def test_who_is_cancelled_takes_the_child_along_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, ended = _counting(monkeypatch)
+    room = Quarantine(MODULES)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: room.try_out(_message("hang"), deadly, LIMITS, foreign=False))
+        await anyio.wait_all_tasks_blocked()
+        after = anyio.CancelScope()
+
+        async def waits_its_turn() -> None:
+            with after:
+                await room.try_out(_message("harmless"), deadly, LIMITS, foreign=False)
+
+        group.start_soon(waits_its_turn)
+        await anyio.wait_all_tasks_blocked()
+        after.cancel()
+        while not counted:  # noqa: ASYNC110  a process that starts tells nobody
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    assert counted == ended
+    assert len(counted) == 1
+    assert await room.try_out(_message("harmless"), deadly, LIMITS, foreign=False) is None
+    assert counted == ended
+
+
+def _counting(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Taster], list[Taster]]:
+    """Every child that was started, and those that were ended, in order."""
+    started: list[Taster] = []
+    ended: list[Taster] = []
+    really_start, really_close = Taster.start, Taster.close
+
+    async def start(modules: list[str]) -> Taster:
+        started.append(await really_start(modules))
+        return started[-1]
+
+    async def close(taster: Taster) -> None:
+        ended.append(taster)
+        await really_close(taster)
+
+    monkeypatch.setattr(Taster, "start", start)
+    monkeypatch.setattr(Taster, "close", close)
+    return started, ended
 
 
 class _Asked(Quarantine):

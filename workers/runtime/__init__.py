@@ -8,6 +8,7 @@ General layout:
     pull        credit, and deliveries for it
     intake      a delivery becomes a ticket and an input, or a refusal
     quarantine  decoding in a child process, for what may kill a decoder
+    taster      that child process
     journal     a job log: append by compare-and-set, read from the leader
     worker      one job: carries out what `core.lifecycle` decides
     attempt     one attempt on the pool

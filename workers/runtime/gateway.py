@@ -163,7 +163,8 @@ class Gateway:
             name = f"{profile} {exclusive}"
 
             def capacity() -> int:
-                return self._rooms.pool.slots(profile, exclusive=exclusive).total
+                # Not the total: while Ray starts or is away, another gateway has room for what this one would hold.
+                return self._rooms.pool.slots(profile, exclusive=exclusive).ready
 
         return self._credits.setdefault(name, Credit(capacity))
 

@@ -2,26 +2,25 @@
 
 A decoder that dies takes no gateway along: its death is the answer. What kills the child from outside (the kernel for
 want of memory, an operator, the clock) is none: the message waits and is tried again, so often and not for ever.
+
+One child decodes one message after another, for as long as any waits: after an outage hundreds come for the third time
+at once, and a process for each would keep the machine from renewing their leases, so that they came again for ever.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
 import anyio
-import msgspec
 from msgspec import Struct
 
 from contracts import inbound
 from contracts.errors import ErrorInfo
-from infra.bus.embedded import die_with_parent
-from workers.kinds.registry import Kind, KindError, load
+from workers.kinds.registry import Kind
+from workers.runtime.taster import Suspect, Taster
 
 __all__ = ["Quarantine", "Undecided"]
 
@@ -32,9 +31,6 @@ DELAY_S: Final = 10.0
 """Before the second try; each further one waits twice as long."""
 REMEMBERED: Final = 10_000
 
-READ: Final = 0
-DIED: Final = 70
-"""Exit status of the child: the decoder raised what no decoder may."""
 _PYTHONS_OWN: Final = (1, 2)
 """Exit statuses of a Python that could not start, or whose imports failed: it did not come to the message."""
 _OWN_DEATHS: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -49,23 +45,14 @@ class Undecided(Exception):
         self.delay_s = delay_s
 
 
-class _Suspect(Struct, frozen=True, kw_only=True):
-    modules: list[str]
-    kind: str
-    subject: str
-    headers: dict[str, str]
-    body: bytes
-    stream: str
-    sequence: int
-    limits: inbound.Limits
-    foreign: bool
-
-
 class Quarantine:
-    """Tries messages out, one process each, with the kinds of these modules and those that ship."""
+    """Tries messages out, one at a time, with the kinds of these modules and those that ship."""
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         self._modules = list(modules)
+        self._turn = anyio.Lock()
+        self._waiting = 0
+        self._taster: Taster | None = None
         self._undecided: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def try_out(
@@ -75,8 +62,7 @@ class Quarantine:
 
         Raises `Undecided` where the child's end says nothing of the message.
         """
-        suspect = _Suspect(
-            modules=self._modules,
+        suspect = Suspect(
             kind=kind.name,
             subject=message.subject,
             headers=dict(message.headers),
@@ -87,21 +73,56 @@ class Quarantine:
             foreign=foreign,
         )
         try:
-            code = await _status(suspect)
+            death = await self._in_turn(suspect)
         except OSError as error:
             # The machine's trouble, and not a try: no process could be started.
             raise Undecided(f"no process could be started to decode it in: {error}", DELAY_S) from error
         key = (message.stream, message.sequence)
-        if code == READ:
+        if death is None:
             self._undecided.pop(key, None)
             return None
         tries = self._undecided.pop(key, 0) + 1
-        if not _is_own_doing(code) and tries < TRIES:
+        if not death.is_own_doing and tries < TRIES:
             self._remember(key, tries)
-            raise Undecided(f"the process that was to decode it {_how(code)}", DELAY_S * 2.0 ** (tries - 1))
+            raise Undecided(f"the process that was to decode it {death}", DELAY_S * 2.0 ** (tries - 1))
         often = "" if tries == 1 else f", at try {tries}"
-        text = f"the process that was to decode the message {_how(code)}{often}"
+        text = f"the process that was to decode the message {death}{often}"
         return ErrorInfo(reason="decode", type="DecoderDied", message=text)
+
+    async def _in_turn(self, suspect: Suspect) -> _Death | None:
+        """None where the child lives. Raises `OSError` where there is none."""
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._tasted(suspect)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                await self._close()
+
+    async def _tasted(self, suspect: Suspect) -> _Death | None:
+        while True:
+            taster = self._taster = self._taster or await Taster.start(self._modules)
+            death = _Death(None)
+            was_fresh, lives = taster.fresh, False
+            try:
+                with anyio.move_on_after(PATIENCE_S):
+                    status = await taster.taste(suspect)
+                    death, lives = _Death(status), status is None
+            finally:
+                # Also where it was cancelled: what comes from it now is no answer to the next one.
+                if not lives:
+                    await self._close()
+            if lives:
+                return None
+            # Where an earlier message may have broken it: only what a fresh one dies of is to blame.
+            if was_fresh or not death.is_own_doing:
+                return death
+
+    async def _close(self) -> None:
+        taster, self._taster = self._taster, None
+        if taster is not None:
+            await taster.close()
 
     def _remember(self, key: tuple[str, int], tries: int) -> None:
         self._undecided[key] = tries
@@ -109,67 +130,24 @@ class Quarantine:
             self._undecided.popitem(last=False)
 
 
-async def _status(suspect: _Suspect) -> int | None:
-    """How the child ended; None where it took too long. Raises `OSError` where it could not be started."""
-    command = [sys.executable, "-m", "workers.runtime.quarantine"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    # A file and no pipe: a child that dies before it reads breaks nothing here.
-    with tempfile.TemporaryFile() as told, anyio.move_on_after(PATIENCE_S):
-        told.write(msgspec.msgpack.encode(suspect))
-        told.seek(0)
-        done = await anyio.run_process(
-            command,
-            stdin=told,
-            check=False,
-            stdout=None,
-            stderr=None,
-            env=environment,
-            # Ctrl-C in a terminal goes to the whole group.
-            start_new_session=True,
+class _Death(Struct, frozen=True):
+    """How a child ended."""
+
+    status: int | None
+    """None where it took too long."""
+
+    @property
+    def is_own_doing(self) -> bool:
+        """Whether a decoder died of the message; else perhaps of something else."""
+        if self.status is None or self.status in _PYTHONS_OWN:
+            return False
+        return self.status >= 0 or -self.status in _OWN_DEATHS
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return f"took longer than {PATIENCE_S:.0f} s"
+        return (
+            f"was ended by {signal.Signals(-self.status).name}"
+            if self.status < 0
+            else f"ended with status {self.status}"
         )
-        return done.returncode
-    return None
-
-
-def _is_own_doing(code: int | None) -> bool:
-    """Whether a decoder died of the message; else perhaps of something else."""
-    if code is None or code in _PYTHONS_OWN:
-        return False
-    return code > 0 or -code in _OWN_DEATHS
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return f"took longer than {PATIENCE_S:.0f} s"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-
-
-def main() -> int:
-    """In the child: read one message; being alive at the end is the answer."""
-    die_with_parent()
-    suspect = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Suspect)
-    try:
-        kind = load(suspect.modules).get(suspect.kind)
-    except KindError as error:
-        print(f"messages of kind {suspect.kind} cannot be tried out: {error}", file=sys.stderr)
-        return READ
-    if kind is None:
-        # Made where no module tells of it, as in a test: nothing speaks against the message.
-        return READ
-    message = inbound.Message(
-        subject=suspect.subject,
-        headers=suspect.headers,
-        body=suspect.body,
-        stream=suspect.stream,
-        sequence=suspect.sequence,
-    )
-    try:
-        inbound.read(message, kind.spec, suspect.limits, foreign=suspect.foreign)
-    except BaseException as error:  # noqa: BLE001  SystemExit above all: in the gateway it would have ended that
-        print(f"a decoder raised {error!r}", file=sys.stderr)
-        return DIED
-    return READ
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -105,14 +105,14 @@ async def test_what_a_job_prints_does_no_harm(world: World, capfd: pytest.Captur
 
 async def test_there_is_no_room_until_an_actor_is_ready(world: World) -> None:
     pool = world.unserved(actors=2, concurrency=3)
-    total = Slots(total=1 if world.one_at_a_time else 6, free=0)
-    assert pool.slots("default", exclusive=False) == total
+    total = 1 if world.one_at_a_time else 6
+    assert pool.slots("default", exclusive=False) == Slots(total=total, ready=0, free=0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pool.serve, world.listen)
         await pool.wait_free("default", exclusive=False)
         assert world.of("initialized")
         await world.heard("created")
-        assert pool.slots("default", exclusive=False) == Slots(total=total.total, free=total.total)
+        assert pool.slots("default", exclusive=False) == Slots(total=total, ready=total, free=total)
         assert pool.slots("default", exclusive=True).free == (1 if world.one_at_a_time else 2)
         tasks.cancel_scope.cancel()
 
@@ -122,7 +122,7 @@ async def test_shared_calls_share_an_actor_up_to_its_concurrency(world: World) -
     async with world.pool(concurrency=2) as pool:
         held = [await begin(pool, call("holds", job=f"J{n}", streams=True)) for n in range(size)]
         assert len({await underway(execution) for execution in held}) == 1
-        assert pool.slots("default", exclusive=False) == Slots(total=size, free=0)
+        assert pool.slots("default", exclusive=False) == Slots(total=size, ready=size, free=0)
         async with anyio.create_task_group() as tasks:
             waiting = await tasks.start(reserved, pool, False)
             await anyio.wait_all_tasks_blocked()
