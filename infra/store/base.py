@@ -6,11 +6,15 @@ from typing import Protocol
 
 from contracts.events import Artifact
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Missing", "Store", "StoreError"]
 
 
 class StoreError(Exception):
     """An artifact could not be kept or fetched."""
+
+
+class Missing(StoreError):
+    """There is no such artifact: it was never kept, or is no longer."""
 
 
 class Store(Protocol):
@@ -21,5 +25,5 @@ class Store(Protocol):
         ...
 
     async def get(self, uri: str) -> bytes:
-        """What is kept under a URI that `put` gave. Raises `StoreError` where there is nothing."""
+        """What is kept under a URI that `put` gave. Raises `Missing` where there is nothing, else as `put`."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from contracts.events import Artifact
-from infra.store.base import StoreError
+from infra.store.base import Missing
 
 __all__ = ["MemoryStore"]
 
@@ -27,4 +27,4 @@ class MemoryStore:
         try:
             return self._kept[uri]
         except KeyError as error:
-            raise StoreError(f"there is no artifact {uri}") from error
+            raise Missing(f"there is no artifact {uri}") from error

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from contracts.events import Artifact
-from infra.store.base import StoreError
+from infra.store.base import Missing, StoreError
 
 if TYPE_CHECKING:
     from infra.bus.nats import NatsBus
@@ -37,12 +37,12 @@ class ObjectStore:
     async def get(self, uri: str) -> bytes:
         """What is kept under a URI that `put` gave."""
         if not uri.startswith(self._prefix):
-            raise StoreError(f"{uri} is not in object store {self._bucket}")
+            raise Missing(f"{uri} is not in object store {self._bucket}")
         try:
             store = await self._bus.jetstream().object_store(self._bucket)
             found = await store.get(uri.removeprefix(self._prefix))
         except NotFoundError as error:
-            raise StoreError(f"there is no artifact {uri}") from error
+            raise Missing(f"there is no artifact {uri}") from error
         except (NatsError, TimeoutError) as error:
             raise StoreError(f"{uri} cannot be fetched: {error!r}") from error
         return found.data or b""

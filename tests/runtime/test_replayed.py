@@ -147,3 +147,19 @@ async def test_a_domain_event_may_fail_and_run_again_and_again(world: World) -> 
         end = await failed(jetray, "a", "strict", run)
         assert (end.run, end.error.reason) == (run, "user")
         letter = end.dlq_sequence
+
+
+async def test_what_is_no_longer_kept_cannot_be_replayed(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind)
+    puppet.say("a", Fail("no"))
+    # With the headers of a dead letter the message is over what the server takes.
+    headers = {f"x-{number}": "x" * 4_000 for number in range(10)}
+    value = {"id": "a", "padding": "x" * (world.server.max_payload - 40_150)}
+    await jetray.submit("puppet", value, headers=headers)
+    end = await failed(jetray)
+    jetray.store._kept.clear()
+    await jetray.publish(f"control.replay.{end.dlq_sequence}", b"")
+    [told] = await answers(world, 1)
+    assert (told["event"], "no longer kept" in told["reason"]) == ("control.refused", True)
+    assert names(await jetray.events("puppet", "a")) == ["started", "failed"]

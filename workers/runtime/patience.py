@@ -35,14 +35,14 @@ async def patiently(
     operation: Callable[[], Awaitable[T]],
     *,
     what: str,
-    unless: tuple[type[BusError], ...] = (),
+    unless: tuple[type[BusError | StoreError], ...] = (),
     when_full: WhenFull | None = None,
 ) -> T:
     """What `operation` returns once it succeeds. Raises `TooLarge`, and `unless`. `what` names it in the log."""
     wait = FIRST_WAIT_S
     complaint = _Complaint(what)
     stands = False
-    hopeless: tuple[type[BusError], ...] = (TooLarge, *unless)
+    hopeless: tuple[type[BusError | StoreError], ...] = (TooLarge, *unless)
     with ExitStack() as full:
         while True:
             try:

@@ -14,7 +14,7 @@ from contracts import dlq, headers, inbound
 from contracts.events import Failed, Requeued, is_terminal
 from contracts.subjects import DLQ
 from infra.bus.base import Bus, NoSuchSubject, Stored, TooLarge
-from infra.store.base import Store
+from infra.store.base import Missing, Store
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
 from workers.runtime.journal import Journal, Written
@@ -57,11 +57,11 @@ class Replayer:
         kind, job_id = letter.headers[headers.KIND], letter.headers[headers.JOB_ID]
         if await registered(self._bus, kind) is None:
             raise Refusal(f"no gateway has registered kind {kind}")
-        originals = await self._originals(letter)
+        # Before the log says that there is a next run: without these there can be none.
+        originals, body = await self._originals(letter), await self._body(letter)
         requeued = await self._requeued(letter, kind, job_id, originals)
         if requeued is None:
             return "its replay has ended already"
-        body = await self._body(letter)
         await self._publish(requeued, body, originals, letter.headers.get(headers.ORIGIN_SUBJECT, ""))
         return f"{kind}.{job_id} goes into run {requeued.run}"
 
@@ -148,8 +148,14 @@ class Replayer:
         uri = letter.headers.get(headers.HEADERS_ARTIFACT)
         if uri is None:
             return dlq.original_headers(letter.headers)
-        return msgspec.json.decode(await patiently(lambda: self._store.get(uri), what=uri), type=dict[str, str])
+        return msgspec.json.decode(await self._fetch(uri), type=dict[str, str])
 
     async def _body(self, letter: Stored) -> bytes:
         uri = letter.headers.get(headers.BODY_ARTIFACT)
-        return letter.body if uri is None else await patiently(lambda: self._store.get(uri), what=uri)
+        return letter.body if uri is None else await self._fetch(uri)
+
+    async def _fetch(self, uri: str) -> bytes:
+        try:
+            return await patiently(lambda: self._store.get(uri), what=uri, unless=(Missing,))
+        except Missing as error:
+            raise Refusal(f"what did not fit into the dead letter is no longer kept: {error}") from error
