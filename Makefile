@@ -87,6 +87,9 @@ chaos: $(SETUP)  ## Strike real nats-servers, Rays and gateways for 25 minutes, 
 chaos-short: $(SETUP)  ## The same in 3 minutes, with a fault every 3 to 7 s
 	@$(BIN)/python -m tests.chaos --minutes 3 --jobs 1200 --every 3-7 $(if $(SEED),--seed $(SEED))
 
+mutate: $(SETUP)  ## Take each guard of the protocol away in turn, and see the simulation notice
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
 	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"
 

@@ -140,17 +140,21 @@ def leases(seen: Evidence) -> Iterator[str]:
 
 
 def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
-    if earlier.nonce == later.nonce:
-        # A gateway knows what it runs.
+    if earlier.nonce == later.nonce and (earlier.run, earlier.attempt + 1) == (later.run, later.attempt):
+        # A gateway knows what it runs, as long as nobody else has come in between.
         return False
     if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift:
         return True
     if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
         return True
-    started = seen.started(later)
-    assert started is not None
-    assert isinstance(started.event, Started)
-    return started.event.delivery.sequence in seen.world.strikes.twice
+    # Between the two, someone may have taken over what the server had handed out twice.
+    since = (earlier.run, earlier.attempt), (later.run, later.attempt)
+    return any(
+        isinstance(it.event, Started)
+        and since[0] < (it.event.run, it.event.attempt) <= since[1]
+        and it.event.delivery.sequence in seen.world.strikes.twice
+        for it in seen.log(later.kind, later.job_id)
+    )
 
 
 def _is_its_holders(event: Event) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from contracts import events, subjects
+from contracts import events, joins, subjects
 from contracts.events import Cancelled, Completed, Event, Failed, Requeued, Started, is_terminal
 from tests.simulation.evidence import Evidence, Key, Written
 from tests.simulation.incarnation import SETTINGS
@@ -32,13 +32,36 @@ def _miscounts(seen: Evidence, job_id: str, log: list[Written], written: Written
     if result.counts != Counter(it.outcome for it in result.ends):
         yield f"counts {result.counts} of {[it.outcome for it in result.ends]}"
     began = _opening(log, end.run)
+    latest = _latest(seen, job_id, end, began)
     for it in result.ends:
+        counted = [w.sequence for w in seen.log(*_key(it.job_id)) if (w.event.run, w.event.n) == (it.run, it.n)]
+        if counted and counted[0] < latest.get(it.job_id, 0):
+            yield f"{it.job_id} is counted as {it.outcome} (run {it.run}, n {it.n}), and it had told of a later end"
         if not _is_true(seen, it, f"group.{job_id}", began, before=written.sequence):
             yield f"{it.job_id} is counted as {it.outcome} (run {it.run}, n {it.n}), and its log does not say so"
 
 
+def _latest(seen: Evidence, job_id: str, end: Completed, began: Written | None) -> dict[str, int]:
+    """The last end of each child, in `EVENTS`, that was told when every child had told of one."""
+    names = [".".join(key) for key in _children(seen, job_id, end)]
+    known: dict[str, int] = {}
+    for message in seen.world.server.streams[subjects.JOINS].messages(subjects.child_notice(f"group.{job_id}")):
+        notice = joins.decode(message.body)
+        is_over = began is not None and notice.outcome != "completed" and notice.sequence <= began.sequence
+        if notice.outcome != "refused" and notice.child in names and not is_over:
+            known[notice.child] = max(notice.sequence, known.get(notice.child, 0))
+        if len(known) == len(names):
+            break
+    return known if len(known) == len(names) else {}
+
+
+def _key(name: str) -> Key:
+    kind, _, job_id = name.partition(".")
+    return kind, job_id
+
+
 def _is_true(seen: Evidence, end: End, batch: str, began: Written | None, *, before: int) -> bool:
-    kind, _, job_id = end.job_id.partition(".")
+    kind, job_id = _key(end.job_id)
     if end.outcome == "refused":
         # A child whose log names this batch lives, whatever message under its id was refused.
         lives = any(written.event.parent == batch for written in seen.log(kind, job_id))

@@ -20,7 +20,9 @@ class Flavour(Struct, frozen=True, kw_only=True):
     duplicates: int = 1
     """How often these are drawn among the faults."""
     focus: tuple[tuple[FaultKind, str, Side], ...] = ()
-    """Faults of which two strike beside those that are drawn."""
+    """Faults of which three strike beside those that are drawn."""
+    focus_from_s: float = 0.0
+    """When they are armed, at the earliest."""
     twins: int = 3
     """Jobs that are published again."""
     twins_until_s: float = 8.0
@@ -32,13 +34,25 @@ class Flavour(Struct, frozen=True, kw_only=True):
     """Share of batches that somebody cancels soon."""
     replayed: float = 0.0
     """Share of dead letters that somebody replays at once."""
-    orphans: bool = False
-    """One job is published twice; of its two messages the later begins it, and is deleted while it runs."""
+    scenes: tuple[str, ...] = ()
+    """Short stories of which one happens amid all this; see `scenes`."""
+    strangers: float = 0.0
+    """Share of batches under one of whose children's ids somebody has published something else before."""
     failing_once: int = 0
     """Tasks that fail once are so much likelier."""
 
 
-MIXED: Final = Flavour(name="mixed")
+MIXED: Final = Flavour(
+    name="mixed",
+    focus=(
+        ("slow", "renew", "after"),
+        ("slow", "renew", "before"),
+        ("kill", "run", "after"),
+        ("kill", "run", "before"),
+        ("kill", "retrying", "after"),
+    ),
+    scenes=("late nak", "rush", "nothing", "nothing"),
+)
 TWINS: Final = Flavour(
     name="twins",
     duplicates=3,
@@ -50,7 +64,7 @@ TWINS: Final = Flavour(
     ),
     twins=8,
     replayed=0.7,
-    orphans=True,
+    scenes=("orphan", "late cancel"),
 )
 BATCHES: Final = Flavour(
     name="batches",
@@ -58,10 +72,14 @@ BATCHES: Final = Flavour(
     focus=(
         ("crash", "child", "before"),
         ("crash", "requeued", "after"),
+        ("lost reply", "requeued", "after"),
         ("crash", "cancelled", "before"),
         ("crash", "notice", "before"),
         ("lost reply", "progress", "after"),
     ),
+    focus_from_s=4.0,
+    scenes=("early child", "cancelled at the end", "half requeued"),
+    strangers=0.5,
     groups=2,
     failing=0.6,
     cancelled=0.4,

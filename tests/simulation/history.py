@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,7 @@ from contracts.headers import DEADLINE, PARENT
 from tests.simulation.faults import FAULTS, STEPS, Fault, FaultKind, Side, can_strike, sides_of
 from tests.simulation.flavours import Flavour, flavour_of
 from tests.simulation.kinds import Group, Member, Task
+from tests.simulation.scenes import SCENES, Sending
 
 __all__ = ["GATEWAYS", "LEAST_FAULTS", "LEAST_JOBS", "RARE", "History", "Sending", "history"]
 
@@ -46,16 +47,6 @@ LATE_S: Final = (2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """One message that somebody publishes."""
-
-    at: float
-    subject: str
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class History:
     """Everything that is to happen from outside."""
 
@@ -83,9 +74,14 @@ def history(seed: int, rng: random.Random) -> History:
     sendings += [_command(rng, jobs) for _ in range(rng.randint(1, 3))]
     sendings += _cancels(rng, groups, opened, flavour)
     faults = [_fault(rng, flavour) for _ in range(rng.randint(LEAST_FAULTS + 1, LEAST_FAULTS + 5))]
-    faults += [_fault_at(rng, *where) for where in rng.sample(flavour.focus, min(2, len(flavour.focus)))]
-    if flavour.orphans:
-        sendings += _orphans(faults)
+    for where in rng.sample(flavour.focus, 3):
+        fault = _fault_at(rng, *where)
+        faults.append(replace(fault, armed_s=fault.armed_s + flavour.focus_from_s))
+    sendings += _strangers(rng, groups, opened, flavour)
+    if flavour.scenes:
+        scene = SCENES[rng.choice(flavour.scenes)]()
+        sendings += scene.sendings
+        faults += scene.faults
     sendings.sort(key=lambda sending: sending.at)
     return History(seed, sendings, faults, jobs, flavour)
 
@@ -131,9 +127,13 @@ def _twins(rng: random.Random, tasks: list[tuple[str, Task]], groups: list[Group
     group = rng.choice(groups)
     for member in rng.sample(group.members, rng.randint(0, 2)):
         child = Task(id=f"{group.id}-{member.key}", does=member.does, takes_s=member.takes_s)
-        if rng.random() < 0.5:
-            child = msgspec.structs.replace(child, value=-1)
-        headers = {PARENT: f"group.{group.id}"} if rng.random() < 0.5 else {}
+        headers: Mapping[str, str] = NO_HEADERS
+        match rng.randrange(4):
+            case 0:
+                child = msgspec.structs.replace(child, value=-1)
+            case 1 | 2:
+                # What names the batch as its parent is the batch's own, with the very input that it gives.
+                headers = {PARENT: f"group.{group.id}"}
         found.append(_job(rng, member.kind, child, headers))
     return found
 
@@ -165,15 +165,15 @@ def _cancels(rng: random.Random, groups: list[Group], opened: list[Sending], fla
     ]
 
 
-def _orphans(faults: list[Fault]) -> list[Sending]:
-    """A job's first message is lost on its way, and its second deleted: it goes on under the first, come again."""
-    job = msgspec.json.encode(Task(id="x0", takes_s=12.0))
-    faults += [
-        Fault("lost delivery", "pull", "after", 1, 0.0, 0.0, about=".x0"),
-        Fault("deletion", "progress", "after", 2, 0.0, 0.0, about=".x0"),
-        Fault("crash", "progress", "after", 1, 8.5, 0.0, about=".x0"),
-    ]
-    return [Sending(2.0, subjects.job("talk"), job), Sending(2.2, subjects.job("talk"), job)]
+def _strangers(rng: random.Random, groups: list[Group], opened: list[Sending], flavour: Flavour) -> list[Sending]:
+    """Under ids of children of some batches, just before these are published: they will be refused."""
+    found = []
+    for group, sending in zip(groups, opened, strict=True):
+        if rng.random() < flavour.strangers:
+            member = rng.choice(group.members)
+            body = msgspec.json.encode(Task(id=f"{group.id}-{member.key}", value=-1))
+            found.append(Sending(max(0.0, sending.at - 0.1), subjects.job(member.kind), body))
+    return found
 
 
 def _fault(rng: random.Random, flavour: Flavour) -> Fault:

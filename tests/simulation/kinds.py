@@ -72,6 +72,10 @@ reduced: ContextVar[set[str]] = ContextVar("reduced")
 
 async def _do(task: Task) -> int:
     call = _call.get()
+    if task.does == "fails at once until replayed" and call.run == 1:
+        raise ValueError("it fails in its first run, before it has begun")
+    if task.does == "fails at once, then returns" and call.attempt == 1:
+        raise ValueError("it fails at first, before it has begun")
     await anyio.sleep(task.takes_s)
     first = call.attempt == 1 and call.run == 1
     match task.does:

@@ -103,7 +103,7 @@ class World:
             for number in range(GATEWAYS):
                 group.start_soon(self._supervise, f"gw-{number + 1}")
             for fault in self.strikes.pending:
-                if fault.step in BY_COMMAND:
+                if fault.step in BY_COMMAND and not fault.about:
                     group.start_soon(self._provoke, fault)
             await self._until(self._is_well)
             group.start_soon(self._replay_at_once)
@@ -183,7 +183,8 @@ class World:
 
     def _letters(self) -> list[int]:
         """Dead letters that may be replayed, those of batches twice: there are few of them."""
-        found = [*self.server.streams[subjects.DLQ].messages("dlq.*.*")]
+        kept = self.server.streams.get(subjects.DLQ)
+        found = [] if kept is None else [*kept.messages("dlq.*.*")]
         return [letter.sequence for letter in found + [it for it in found if it.subject.startswith("dlq.group.")]]
 
     def _command(self, subject: str) -> None:

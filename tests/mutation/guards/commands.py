@@ -68,20 +68,6 @@ GUARDS: Final = (
         0,
     ),
     Guard(
-        "own requeued before its batch",
-        "a run that a replay opened gets its message, also where the job's batch has opened since",
-        (
-            Edit(
-                REPLAY,
-                "            found = await self._journal.requeued(kind, job_id)\n",
-                """            await self._refuse_child_of_open_batch(originals)
-            found = await self._journal.requeued(kind, job_id)
-""",
-            ),
-        ),
-        0,
-    ),
-    Guard(
         "message after requeued",
         "a run that was opened gets its message",
         (

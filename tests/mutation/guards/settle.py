@@ -108,20 +108,18 @@ GUARDS: Final = (
         0,
     ),
     Guard(
-        "nothing settles while disconnected",
-        "an ack that could not be sent is not sent later, when the message may be another's",
+        "nothing settles after a reconnect",
+        "an ack or nak that was on its way when the connection was cut is not sent on the next one",
         (
             Edit(
                 CLIENT,
-                """        self._check_connected()
-        cuts = self._cuts
-        try:
+                """        if cuts == self._cuts:
+            self._settle(delivery, settle)
 """,
-                """        if not self.connected:
+                """        if cuts != self._cuts:
             self.__dict__.setdefault("unsent", []).append((delivery, settle))
             return
-        cuts = self._cuts
-        try:
+        self._settle(delivery, settle)
 """,
             ),
             Edit(
