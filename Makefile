@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate chaos chaos-short lock ci clean
+.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile

@@ -100,10 +100,13 @@ def _cancelled_at_the_end() -> Scene:
 
 def _half_requeued() -> Scene:
     """A batch runs again, and its holder dies when it has opened a child's run, and not yet published its message."""
-    member = Member(key="c0", kind="short", does="fails at once until replayed")
-    group = Group(id="x0", members=[member], does="fails at first")
+    group = Group(id="x0", members=[Member(key="c0", kind="short", takes_s=2.0)], does="fails at first")
+    # A child that was cancelled has no dead letter: its batch alone runs it again.
     return Scene(
-        [Sending(1.0, subjects.job("group"), msgspec.json.encode(group))],
+        [
+            Sending(0.8, subjects.cancel("short", "x0-c0")),
+            Sending(1.0, subjects.job("group"), msgspec.json.encode(group)),
+        ],
         [Fault("crash", "requeued", "after", 1, 0.0, 0.0, about=".x0-c0")],
     )
 

@@ -22,13 +22,13 @@ GUARDS: Final = (
         "refusal of a child that lives",
         "a refused message says nothing of a child whose log names the batch",
         (Edit(CONDUCT, "return view.tail is not None and view.tail.parent == self._name", "return False"),),
-        0,
+        9,
     ),
     Guard(
         "latest end of a child",
         "of several ends of one child the last counts",
         (Edit(TALLY, "if known is not None and _rank(known) >= _rank(notice):", "if known is not None:"),),
-        3,
+        15,
     ),
     Guard(
         "ends of an earlier run",
@@ -40,7 +40,7 @@ GUARDS: Final = (
         "refusals of an earlier run",
         "a child that was refused in the run before is tried again",
         (Edit(TALLY, "return notice.sequence <= self.letters", "return False"),),
-        3,
+        7,
     ),
     Guard(
         "what was completed stays",
@@ -61,7 +61,7 @@ GUARDS: Final = (
                 "if isinstance(tail, (Failed, Cancelled)):",
             ),
         ),
-        3,
+        11,
     ),
     Guard(
         "requeued child published again",
@@ -73,7 +73,7 @@ GUARDS: Final = (
         "a fresh id in a new run",
         "the server does not take a child's second message for the one of the batch's earlier run",
         (Edit(CHILDREN, 'f"{kind}.{job_id}.1.{self._started.run}"', 'f"{kind}.{job_id}.1"'),),
-        3,
+        7,
     ),
     Guard(
         "children end before their batch",
@@ -86,7 +86,7 @@ GUARDS: Final = (
                 "        self._post(core.Raised(error))",
             ),
         ),
-        3,
+        5,
     ),
     Guard(
         "children end before the cancel",
@@ -110,7 +110,7 @@ GUARDS: Final = (
                 "foreign = False",
             ),
         ),
-        3,
+        90,
     ),
     Guard(
         "cancelling is repeated",
@@ -172,6 +172,6 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        3,
+        35,
     ),
 )

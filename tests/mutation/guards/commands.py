@@ -18,21 +18,17 @@ GUARDS: Final = (
         (
             Edit(
                 CONTROL,
-                """        await patiently(lambda: self._fleet.publish(event, message_id=str(sequence)))
-        await self._settle.ack(delivery)
-""",
-                """        await self._settle.ack(delivery)
-        await patiently(lambda: self._fleet.publish(event, message_id=str(sequence)))
-""",
+                "        # The command's own sequence as the id: answered twice, it is stored once.\n",
+                "        await self._settle.ack(delivery)\n",
             ),
         ),
-        0,
+        18,
     ),
     Guard(
         "one id for a command's answers",
         "a command that comes again is answered once",
         (Edit(CONTROL, "message_id=str(sequence)", 'message_id=f"{self._gateway}.{sequence}.{delivery.number}"'),),
-        0,
+        3,
     ),
     Guard(
         "cancel of a job not published",
@@ -47,13 +43,13 @@ GUARDS: Final = (
 """,
             ),
         ),
-        0,
+        3,
     ),
     Guard(
         "cancel older than the run",
         "a cancel that was given before a replay opened the run was meant for the run before",
         (Edit(CONTROL, "        await self._refuse_stale(view, delivery.stored)\n", ""),),
-        0,
+        1,
     ),
     Guard(
         "own requeued found again",
@@ -98,6 +94,6 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        0,
+        1,
     ),
 )

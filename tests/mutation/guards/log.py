@@ -43,7 +43,7 @@ GUARDS: Final = (
         "own write known by its ce-id",
         "who gets no answer finds its own event in the log, and goes on",
         (Edit(JOURNAL, "if tail.headers.get(h.CE_ID) == ce_id:", "if False:"),),
-        0,
+        5,
     ),
     Guard(
         "no answer is no success",
@@ -58,7 +58,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        0,
+        5,
     ),
     Guard(
         "reads ask the leader",
@@ -128,6 +128,6 @@ GUARDS: Final = (
 """,
             ),
         ),
-        0,
+        5,
     ),
 )

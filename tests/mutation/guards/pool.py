@@ -21,13 +21,13 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        0,
+        5,
     ),
     Guard(
         "late answer to a renewal",
         "an answer that comes late does not take back what a later renewal has won",
         (Edit("workers/runtime/lease.py", "lease.renewed = max(lease.renewed, sent)", "lease.renewed = sent"),),
-        0,
+        18,
     ),
     Guard(
         "lease lost in the same turn",
@@ -42,7 +42,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        0,
+        5,
     ),
     Guard(
         "slots released",
@@ -64,6 +64,6 @@ GUARDS: Final = (
 """,
             ),
         ),
-        0,
+        20,
     ),
 )

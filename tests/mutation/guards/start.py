@@ -35,7 +35,7 @@ GUARDS: Final = (
         "later delivery takes over",
         "an attempt is taken over by a later delivery than its own, not by the same one or an older one",
         (Edit(START, "if ticket.delivery > opening.delivery:", "if True:"),),
-        0,
+        5,
     ),
     Guard(
         "silence of an old delivery",
@@ -49,13 +49,13 @@ GUARDS: Final = (
             return settled(job, Ack())""",
             ),
         ),
-        0,
+        5,
     ),
     Guard(
         "probe of the origin",
         "where the log's message is gone, another message of the job takes its place",
         (Edit(START, "        return Probe()\n", "        return Duplicate()\n"),),
-        0,
+        9,
     ),
     Guard(
         "await for another batch",
@@ -64,7 +64,7 @@ GUARDS: Final = (
             Edit(START, "return Await() if awaits(ticket, tail) else Duplicate()", "return Duplicate()"),
             Edit(OPENING, "Nak(AWAIT_S) if table.awaits(job.ticket, tail) else Ack()", "Ack()"),
         ),
-        0,
+        27,
     ),
     Guard(
         "adoption keeps the origin",
@@ -76,7 +76,7 @@ GUARDS: Final = (
                 "ticket = stimulus.ticket",
             ),
         ),
-        1,
+        9,
     ),
     Guard(
         "a job runs once in a gateway",
@@ -90,7 +90,7 @@ GUARDS: Final = (
                 "    return _take_over(ticket, log, tail, max_lost)",
             ),
         ),
-        0,
+        5,
     ),
     Guard(
         "older run's message",
@@ -104,7 +104,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        0,
+        9,
     ),
     Guard(
         "a run waits for its message",
@@ -116,7 +116,7 @@ GUARDS: Final = (
                 "if isinstance(tail, Requeued):",
             ),
         ),
-        0,
+        40,
     ),
     Guard(
         "a moved message keeps its place",
@@ -133,7 +133,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        5,
+        21,
     ),
     Guard(
         "user code after durable started",
