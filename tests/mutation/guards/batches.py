@@ -67,7 +67,7 @@ GUARDS: Final = (
         "requeued child published again",
         "a child whose run was opened gets its message from whoever takes the batch over",
         (Edit(RERUN, "        return Again(tail.run)\n", "        return Await()\n"),),
-        3,
+        7,
     ),
     Guard(
         "a fresh id in a new run",
