@@ -121,7 +121,7 @@ def _phase(phase: dict[str, Any]) -> Iterator[str]:
     unexplained = [each for each in overlaps if each["excuse"] is None]
     yield (
         f"Attempts that ran on beside the next one: {median_and_worst([each['seconds'] for each in overlaps])}; "
-        f"{len(unexplained)} without a killed or frozen process that explains it."
+        f"{len(unexplained)} without a fault that explains it."
     )
     yield from (f"* {each['job']} attempt {each['attempt']}: {each['seconds']:.2f} s" for each in unexplained[:10])
 
