@@ -1,7 +1,8 @@
 """Attempts whose user code ran on beside the next attempt's.
 
-Nothing is promised of them: what is frozen, killed, or without a processor cannot end what it started, and side effects
-are at least once. But where nothing of the kind happened, the lease should have ended the earlier one.
+Nothing is promised of them: what is frozen, killed, or without a processor cannot end what it started, and of a message
+that was long on its way nobody knows that its lease is over. But where nothing of the kind happened, the lease should
+have ended the earlier attempt.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ __all__ = ["Overlap", "overlaps"]
 
 ExecutionKey = tuple[str, str, int, int]
 
-EXCUSES: Final = ("gateway killed", "gateway frozen", "raylet killed", "GCS killed")
+EXCUSES: Final = ("gateway killed", "gateway frozen", "partition", "raylet killed", "GCS killed")
+ANYBODYS: Final = ("raylet killed", "GCS killed")
+"""Of these it is not known whose they were."""
 EXCUSED_S: Final = 15.0
 """For so long after such a fault something that it left behind may still run."""
 
@@ -57,7 +60,7 @@ def overlaps(seen: Evidence, struck: Sequence[Struck]) -> list[Overlap]:
 
 def _excuse(gateway: str, began: float, ended: float, struck: Iterable[Struck]) -> str | None:
     for fault in struck:
-        is_whose = not fault.fault.startswith("gateway") or fault.target == gateway
+        is_whose = fault.fault in ANYBODYS or fault.target.partition(",")[0] == gateway
         healed = fault.began if fault.healed is None else fault.healed
         if fault.fault in EXCUSES and is_whose and fault.began <= ended and began <= healed + EXCUSED_S:
             return f"{fault.fault} {fault.target}"

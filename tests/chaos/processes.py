@@ -38,12 +38,21 @@ class Life(Struct):
 class Kept:
     """A command that runs for as long as `keep` does."""
 
-    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        patience_s: float = STOP_S,
+    ) -> None:
         self.name = name
         self.lives: list[Life] = []
         self._command = command
         self._environment = environment
         self._folder = folder
+        self._patience_s = patience_s
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -70,7 +79,7 @@ class Kept:
                 await asyncio.sleep(PAUSE_S)
         finally:
             if self._process is not None:
-                await _stop(self._process)
+                await _stop(self._process, self._patience_s)
 
     def send(self, number: signal.Signals) -> int | None:
         """Send the process a signal; its pid, or None where it is just between two lives."""
@@ -132,14 +141,14 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, patience_s: float) -> None:
     if process.returncode is not None:
         return
     # It may be frozen.
     process.send_signal(signal.SIGCONT)
     process.terminate()
     try:
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(patience_s):
             await process.wait()
     except (TimeoutError, asyncio.CancelledError):
         process.kill()

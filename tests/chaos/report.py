@@ -32,7 +32,7 @@ def document(outcomes: Sequence[Outcome], *, seed: int, seconds: float) -> dict[
         "jobs": sum(outcome.accepted for outcome in outcomes),
         **sort_out(broken),
         "faults": {name: counts[name] for name in FAULTS} if (counts := _counts(outcomes)) else {},
-        "skipped": {name: why for name, why in _without(outcomes).items() if not counts[name]},
+        "skipped": _without(outcomes),
         "seconds_between_faults": None
         if not gaps
         else {"least": min(gaps), "median": statistics.median(gaps), "most": max(gaps)},
@@ -121,7 +121,7 @@ def _phase(phase: dict[str, Any]) -> Iterator[str]:
     unexplained = [each for each in overlaps if each["excuse"] is None]
     yield (
         f"Attempts that ran on beside the next one: {median_and_worst([each['seconds'] for each in overlaps])}; "
-        f"{len(unexplained)} without a killed or frozen process that explains it."
+        f"{len(unexplained)} without a fault that explains it."
     )
     yield from (f"* {each['job']} attempt {each['attempt']}: {each['seconds']:.2f} s" for each in unexplained[:10])
 
@@ -131,7 +131,9 @@ def _counts(outcomes: Sequence[Outcome]) -> Counter[str]:
 
 
 def _without(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    return {name: why for outcome in outcomes for name, why in outcome.without.items()}
+    """Faults that could strike in no world, and why not in the last."""
+    everywhere = set.intersection(*(set(outcome.without) for outcome in outcomes)) if outcomes else set()
+    return {name: outcomes[-1].without[name] for name in FAULTS if name in everywhere}
 
 
 def _starts(outcome: Outcome) -> Iterator[tuple[float, float]]:

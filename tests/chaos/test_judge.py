@@ -159,7 +159,12 @@ def test_a_planted_violation_is_named(name: str) -> None:
     [
         (Struck("gateway frozen", "gw-1", moment(1.6), moment(2.6)), "gateway frozen gw-1"),
         (Struck("gateway frozen", "gw-2", moment(1.6), moment(2.6)), None),
-        (Struck("partition", "gw-1", moment(1.6), moment(2.6)), None),
+        (
+            Struck("partition", "gw-1, what waited is lost", moment(-8.0), moment(1.4)),
+            "partition gw-1, what waited is lost",
+        ),
+        (Struck("partition", "gw-2, what waited is lost", moment(-8.0), moment(1.4)), None),
+        (Struck("replies lost", "gw-1, for a while", moment(1.6), moment(2.6)), None),
         (Struck("raylet killed", "raylet 7", moment(-10.0), moment(-9.0)), "raylet killed raylet 7"),
         (Struck("raylet killed", "raylet 7", moment(-30.0), moment(-29.0)), None),
         (Struck("GCS killed", "gcs 7", moment(3.0), moment(3.0)), None),

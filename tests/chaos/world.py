@@ -177,7 +177,8 @@ def _head(made: World, environment: dict[str, str], stack: AsyncExitStack) -> Ke
         f"--num-cpus={HEAD_CPUS}", "--include-dashboard=false", "--object-store-memory=100000000",
         f"--temp-dir={workplace.path}", "--dashboard-agent-listen-port=0", "--disable-usage-stats",
     ]  # fmt: skip
-    made.ray_head = Kept("ray-head", command, environment=environment, folder=made.folder)
+    # It would wait half a minute for nodes that are leaving too.
+    made.ray_head = Kept("ray-head", command, environment=environment, folder=made.folder, patience_s=1.0)
     return made.ray_head
 
 

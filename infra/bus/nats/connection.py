@@ -122,6 +122,10 @@ class NatsBus:
             # Without a connection nats-py closes a transport that is closed, which uvloop does not take.
             if connected:
                 raise
+        except ConnectionError:
+            # It broke in this very moment: there is nobody to flush to, and nothing has been cleaned up yet.
+            self._client._status = Client.DISCONNECTED
+            await self._client.close()
 
     @property
     def connected(self) -> bool:
