@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
+.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate mutate-some chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -37,9 +37,12 @@ $(SETUP): requirements.lock pyproject.toml
 demo: $(SETUP)  ## Start a nats-server and a Ray here, run one plan through them, stop everything
 	@$(BIN)/jetray demo
 
-test: $(SETUP)  ## Run the whole test suite
+test: $(SETUP)  ## Run the test suite; `make proofs` has what takes minutes
 	@$(MAKE) --no-print-directory -s $(PARSER) || { [ -z "$$CI" ] && echo "test: without the AsyncAPI parser"; }
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not proof" $(ARGS)
+
+proofs: $(SETUP)  ## Kill gateways at each step, race cancels, lose leaders of clusters: the tests that take minutes
+	@$(BIN)/python -m pytest -m proof $(ARGS)
 
 test-unit: $(SETUP)  ## Run the tests that need neither Ray nor a nats-server
 	@$(BIN)/python -m pytest -m "not ray and not server and not slow" $(ARGS)
@@ -90,10 +93,13 @@ chaos-short: $(SETUP)  ## The same in 3 minutes, with a fault every 3 to 7 s
 mutate: $(SETUP)  ## Take each guard of the protocol away in turn, and see the simulation notice
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
+mutate-some: $(SETUP)
+	@for guard in "expected sequence" "notice before ack" "terminal before ack" "lease stop"; do $(BIN)/python -m tests.mutation --only "$$guard" || exit 1; done
+
 lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
 	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"
 
-ci: test lint asyncapi test-pythons  ## Everything that has to pass before a change lands
+ci: test lint asyncapi test-pythons simulate proofs chaos-short mutate-some  ## Everything that has to pass before a change lands
 
 clean:  ## Remove all that the other targets made, .venv included
 	@rm -rf .venv .venv-* build dist tests/asyncapi/node_modules

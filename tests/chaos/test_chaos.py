@@ -13,7 +13,7 @@ import pytest
 
 from tests.launcher.processes import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.proof, pytest.mark.server]
 
 SHORT = ("--servers", "1", "--places", "none,none", "--minutes", "0.5", "--jobs", "60", "--seed", "11")
 

@@ -15,7 +15,7 @@ from infra.bus.nats import answers, connect
 from infra.bus.topology import ConsumerSpec, StreamSpec, Topology
 from tests.cluster import Cluster, nats_cluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.proof]
 
 ASKED = 30
 """Times half a second: longer than it takes a leader to give up that hears of nobody."""

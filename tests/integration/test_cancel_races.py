@@ -22,7 +22,7 @@ from tests.checker import logs, read_all, violations
 from tests.integration.cancels import SLOTS, answers, follow_ends, furnish, marks, proxy, settled, subscriber
 from tests.integration.stack import Stack, stack
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.proof]
 
 RACES: Final = 1_000
 TAKES_S: Final = (0.05, 0.3)

@@ -15,7 +15,7 @@ from tests.checker import logs, read_all, violations
 from tests.cluster import Cluster
 from tests.integration.stack import Stack
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(240)]
 
 JOBS = 50
 

@@ -25,7 +25,7 @@ from tests.integration.failpoint_kinds import ACK_WAIT_S, KINDS, SETTINGS
 from tests.integration.scenarios import Expected, Lane, Scenario
 from tests.simulation.faults import Side
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.slow, pytest.mark.proof, pytest.mark.timeout(600)]
 
 LANES: Final = 4
 COMES_BY_S: Final = 30.0

@@ -18,7 +18,7 @@ from tests.integration.ray_nodes import ENVIRONMENT, Nodes
 from tests.integration.stack import Stack
 from tests.launcher.processes import child, descendants, gone, started
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.ray, pytest.mark.slow, pytest.mark.proof]
 
 
 @pytest.mark.parametrize("name", ["raylet/raylet", "gcs/gcs_server"])

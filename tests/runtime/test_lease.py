@@ -138,3 +138,17 @@ async def test_a_renewal_counts_from_when_it_was_sent() -> None:
         group.cancel_scope.cancel()
     [at] = lost
     assert at < renewed + ACK_WAIT_S
+
+
+async def test_whoever_was_stopped_for_long_may_look_before_the_one_who_renews() -> None:
+    bus, delivery = await _delivery(Hooks())
+    leases = Leases(bus, ack_wait_s=ACK_WAIT_S)
+    lost: list[float] = []
+    lease = leases.hold(delivery, lambda: lost.append(anyio.current_time()))
+    await anyio.sleep(45)
+    leases.check(lease)
+    assert (lease.lost, lost) == (False, [])
+    await anyio.sleep(10)
+    leases.check(lease)
+    leases.check(lease)
+    assert (lease.lost, len(lost)) == (True, 1)

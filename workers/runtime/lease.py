@@ -58,6 +58,11 @@ class Leases:
         """Renew no more."""
         self._held.pop(lease, None)
 
+    def check(self, lease: Lease) -> None:
+        """Give the lease up if it is late: whoever was stopped for long comes here before `serve` does."""
+        if lease in self._held and self._is_late(lease, anyio.current_time()):
+            self._give_up(lease)
+
     async def serve(self) -> None:
         """Renew what is due and give up what is late, until cancelled."""
         tick = self._ack_wait / RENEWALS / 4
@@ -72,11 +77,14 @@ class Leases:
     def _look(self, group: TaskGroup) -> None:
         now = anyio.current_time()
         for lease in [*self._held]:
-            if now >= lease.renewed + self._ack_wait * (1 - MARGIN):
+            if self._is_late(lease, now):
                 self._give_up(lease)
             elif now >= max(lease.renewed, lease.asked) + self._ack_wait / RENEWALS:
                 lease.asked = now
                 group.start_soon(self._renew, lease)
+
+    def _is_late(self, lease: Lease, now: float) -> bool:
+        return now >= lease.renewed + self._ack_wait * (1 - MARGIN)
 
     async def _renew(self, lease: Lease) -> None:
         sent = anyio.current_time()

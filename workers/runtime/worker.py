@@ -189,6 +189,7 @@ class Worker:
             if self.job.phase is Phase.SETTLED:
                 return
             stimulus = answer if answer is not None else await self._inbox.get()
+            self._rooms.leases.check(self._lease)
             if self._lease.lost:
                 # In the very turn in which this arrived: too late for the cancellation to be seen here.
                 return

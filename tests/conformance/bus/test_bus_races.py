@@ -58,6 +58,7 @@ async def connected(cluster: Cluster, count: int = CONNECTIONS) -> AsyncIterator
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_of_three_replicas_one_wins_each_place(cluster: Cluster, anyio_backend: str) -> None:
     async with connected(cluster) as buses:
@@ -91,6 +92,7 @@ async def is_killed(cluster: Cluster, bus: Bus) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(("trouble", "times", "pause_s"), [(stands_down, 30, 0.5), (is_killed, 3, 5.0)])
@@ -146,6 +148,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, expected_filter: Filter) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("expected_filter", [own_subject, another_spelling])
 async def test_three_replicas_betray_any_other_filter(

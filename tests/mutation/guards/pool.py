@@ -17,8 +17,8 @@ GUARDS: Final = (
         (
             Edit(
                 "workers/runtime/lease.py",
-                "if now >= lease.renewed + self._ack_wait * (1 - MARGIN):",
-                "if False:",
+                "return now >= lease.renewed + self._ack_wait * (1 - MARGIN)",
+                "return False",
             ),
         ),
         5,
