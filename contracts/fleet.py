@@ -70,7 +70,7 @@ class Versions(Struct, frozen=True, kw_only=True):
 
 
 class GatewayStarted(FleetEvent, frozen=True, kw_only=True):
-    """It pulls from now on. Its Ray may still be starting."""
+    """It pulls from now on: batches and commands at once, jobs as soon as there are actors for them."""
 
     kinds: list[str]
     versions: Versions
