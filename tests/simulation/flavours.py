@@ -64,7 +64,7 @@ TWINS: Final = Flavour(
     ),
     twins=8,
     replayed=0.7,
-    scenes=("orphan", "orphan", "late cancel"),
+    scenes=("orphan", "orphan", "orphan", "late cancel"),
 )
 BATCHES: Final = Flavour(
     name="batches",
