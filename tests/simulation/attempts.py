@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 
+from contracts import headers as h
 from contracts.events import Completed, Event, Progress, Requeued, Retrying, Spent, Started
 from infra.bus.memory.stream import EPOCH
 from tests.simulation.evidence import Evidence, Written
@@ -108,6 +109,8 @@ def losses(seen: Evidence) -> Iterator[str]:
 
 def _is_explained(seen: Evidence, holder: Incarnation, lost: Started, taken: Started) -> bool:
     strikes = seen.world.strikes
+    if _has_twins(seen, lost.kind, lost.job_id):
+        return True
     if (lost.kind, lost.job_id) in strikes.adrift or {lost.delivery.sequence, taken.delivery.sequence} & strikes.twice:
         return True
     # A lease that is lost now may have gone without renewal for as long as it is.
@@ -143,7 +146,7 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
     if earlier.nonce == later.nonce and (earlier.run, earlier.attempt + 1) == (later.run, later.attempt):
         # A gateway knows what it runs, as long as nobody else has come in between.
         return False
-    if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift:
+    if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift or _has_twins(seen, earlier.kind, earlier.job_id):
         return True
     if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
         return True
@@ -151,10 +154,26 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
     since = (earlier.run, earlier.attempt), (later.run, later.attempt)
     return any(
         isinstance(it.event, Started)
-        and since[0] < (it.event.run, it.event.attempt) <= since[1]
+        and since[0] <= (it.event.run, it.event.attempt) <= since[1]
         and it.event.delivery.sequence in seen.world.strikes.twice
         for it in seen.log(later.kind, later.job_id)
     )
+
+
+def _has_twins(seen: Evidence, kind: str, job_id: str) -> bool:
+    """Whether a message that was moved was delivered again too: a gateway died between the copy and the ack.
+
+    Then the original may begin what the copy, which is younger, takes over.
+    """
+    before: Event | None = None
+    for written in seen.log(kind, job_id):
+        event = written.event
+        if isinstance(event, Started) and isinstance(before, Retrying) and before.moved:
+            copies = [it.stored.sequence for it in seen.messages if it.stored.headers.get(h.ORIGIN) == event.origin]
+            if copies and event.delivery.sequence < copies[0]:
+                return True
+        before = event
+    return False
 
 
 def _is_its_holders(event: Event) -> bool:

@@ -51,7 +51,7 @@ MIXED: Final = Flavour(
         ("kill", "run", "before"),
         ("kill", "retrying", "after"),
     ),
-    scenes=("late nak", "rush", "nothing", "nothing"),
+    scenes=("late nak", "rush", "nothing"),
 )
 TWINS: Final = Flavour(
     name="twins",
@@ -64,7 +64,7 @@ TWINS: Final = Flavour(
     ),
     twins=8,
     replayed=0.7,
-    scenes=("orphan", "late cancel"),
+    scenes=("orphan", "orphan", "orphan", "late cancel"),
 )
 BATCHES: Final = Flavour(
     name="batches",

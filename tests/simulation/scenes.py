@@ -75,7 +75,7 @@ def _early_child() -> Scene:
 def _late_nak() -> Scene:
     """A gateway is cut off as it gives a message back; when it is there again, another has long taken the job over."""
     job = msgspec.json.encode(Task(id="x0", does="fails at once, then returns", takes_s=14.0))
-    return Scene([Sending(0.05, subjects.job("short"), job)], [Fault("partition", "nak", "before", 1, 0.0, 9.0)])
+    return Scene([Sending(0.05, subjects.job("short"), job)], [Fault("partition", "nak", "before", 1, 0.0, 7.0)])
 
 
 def _rush() -> Scene:

@@ -106,7 +106,8 @@ class Children:
             time=self._rooms.bus.server_now(),
             gateway=self._started.gateway,
             origin=tail.origin,
-            parent=tail.parent,
+            # Not the log's, which names none where the child was cancelled before it began: this run is ours to end.
+            parent=self._parent,
             correlation_id=tail.correlation_id,
             subject_id=tail.subject_id,
             dlq_sequence=dlq_sequence,
