@@ -176,9 +176,15 @@ def test_where_no_limit_can_be_set_the_environment_tells(monkeypatch: pytest.Mon
     monkeypatch.setenv(VARIABLE, "")
     assert not mark.wear(3)
     with subprocess.Popen(SLEEP, start_new_session=True) as process:
-        assert mark.carriers() == [process.pid]
-        assert mark.carriers(3) == []
-        assert birthmark.end(mark, within_s=30) == (1, 0)
+        try:
+            # `exec` has begun when `Popen` returns; the environment can be read a moment later.
+            while not Path(f"/proc/{process.pid}/environ").read_bytes():
+                time.sleep(0.001)
+            assert mark.carriers() == [process.pid]
+            assert mark.carriers(3) == []
+            assert birthmark.end(mark, within_s=30) == (1, 0)
+        finally:
+            process.kill()
 
 
 def test_what_was_born_meanwhile_is_told_from_the_numbers_even_where_they_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
