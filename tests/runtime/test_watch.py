@@ -48,7 +48,8 @@ async def test_whoever_has_the_cancelled_job_in_hand_is_told_and_nobody_else() -
     runs, about_to, other = await _hands(live, "a", "a", "b")
     live.runs(runs)
     async with anyio.create_task_group() as group:
-        group.start_soon(watch, bus, Journal(bus, nonce="own", source="gw-1"), live, ["group"])
+        journal = Journal(bus, nonce="own", source="gw-1")
+        group.start_soon(watch, bus, journal, live, ["group"], await journal.newest())
         await anyio.sleep(1)
         first = await _append(bus, started(), 0)
         await _append(bus, started(job_id="b"), 0)
@@ -69,7 +70,8 @@ async def test_what_was_cancelled_before_it_watched_is_old_news() -> None:
     await _append(bus, cancelled(1), 0)
     [hand] = await _hands(live, "a")
     async with anyio.create_task_group() as group:
-        group.start_soon(watch, bus, Journal(bus, nonce="own", source="gw-1"), live, ["group"])
+        journal = Journal(bus, nonce="own", source="gw-1")
+        group.start_soon(watch, bus, journal, live, ["group"], await journal.newest())
         await anyio.sleep(10)
         group.cancel_scope.cancel()
     assert hand.views == []
@@ -80,7 +82,8 @@ async def test_what_was_cancelled_during_an_outage_is_told_after_it() -> None:
     [hand] = await _hands(live, "a")
     first = await _append(bus, started(), 0)
     async with anyio.create_task_group() as group:
-        group.start_soon(watch, bus, Journal(bus, nonce="own", source="gw-1"), live, ["group"])
+        journal = Journal(bus, nonce="own", source="gw-1")
+        group.start_soon(watch, bus, journal, live, ["group"], await journal.newest())
         await anyio.sleep(1)
         bus.disconnect()
         await _append(bus, cancelled(), first)
@@ -96,7 +99,8 @@ async def test_a_cancel_of_a_job_that_nobody_here_has_costs_no_read() -> None:
     bus = await connected()
     live = Live()
     async with anyio.create_task_group() as group:
-        group.start_soon(watch, bus, Journal(bus, nonce="own", source="gw-1"), live, ["group"])
+        journal = Journal(bus, nonce="own", source="gw-1")
+        group.start_soon(watch, bus, journal, live, ["group"], await journal.newest())
         await anyio.sleep(1)
         await _append(bus, cancelled(1, job_id="b"), 0)
         await anyio.sleep(1)

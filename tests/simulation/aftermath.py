@@ -92,5 +92,7 @@ def _is_beyond(seen: Evidence, refused: ControlRefused) -> bool:
     match refused.command.split("."):
         case ["control", "cancel", kind, job_id] if kind in KINDS:
             log = seen.log(kind, job_id)
-            return any(is_terminal(it.event) and not isinstance(it.event, Cancelled) for it in log)
+            # What was cancelled may run again with its batch: then it was in an earlier run.
+            ended = any(is_terminal(it.event) and not isinstance(it.event, Cancelled) for it in log)
+            return ended or any(isinstance(it.event, Requeued) for it in log)
     return True

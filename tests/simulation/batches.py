@@ -13,7 +13,7 @@ from tests.simulation.evidence import Evidence, Key, Written
 from tests.simulation.incarnation import SETTINGS
 from tests.simulation.kinds import End, Group, Tallied
 
-__all__ = ["cancels", "endings", "reruns", "results_of_batches"]
+__all__ = ["cancels", "endings", "forsaken", "reruns", "results_of_batches"]
 
 
 def results_of_batches(seen: Evidence) -> Iterator[str]:
@@ -83,7 +83,7 @@ def endings(seen: Evidence) -> Iterator[str]:
             event = written.event
             if not is_terminal(event) or event.run not in begun or _was_past_hope(seen, log, event):
                 continue
-            ends = dict(_ends(seen, job_id, written))
+            ends = dict(_ends(seen, job_id, log, written))
             for child, end in ends.items():
                 if end is None or not is_terminal(end):
                     yield f"group.{job_id}: has {events.event_name(event)}, and {'.'.join(child)} goes on"
@@ -91,11 +91,23 @@ def endings(seen: Evidence) -> Iterator[str]:
                 yield from _miscancelled(seen, job_id, event, [end for end in ends.values() if end is not None])
 
 
+def forsaken(seen: Evidence) -> set[Key]:
+    """Children that a batch past hope may have left behind, perhaps in a run whose message it had not published."""
+    return {
+        child
+        for job_id, log in _groups(seen)
+        for written in log
+        if is_terminal(written.event) and _was_past_hope(seen, log, written.event)
+        for child in _children(seen, job_id, written.event)
+    }
+
+
 def _was_past_hope(seen: Evidence, log: list[Written], event: Event) -> bool:
     """Whether even the attempt that was to end the children was lost: it may be they that bring gateways down."""
     starts = [it.event for it in log if isinstance(it.event, Started) and it.event.run == event.run]
     max_lost = seen.world.history.flavour.retry.get("max_lost", SETTINGS.retry.max_lost)
-    return isinstance(event, Failed) and event.error.reason == "lost" and starts[-1].spent.lost > max_lost
+    is_lost = isinstance(event, Failed) and event.error.reason == "lost"
+    return is_lost and bool(starts) and starts[-1].spent.lost > max_lost
 
 
 def _miscancelled(seen: Evidence, job_id: str, event: Cancelled, ends: list[Event]) -> Iterator[str]:
@@ -108,13 +120,14 @@ def _miscancelled(seen: Evidence, job_id: str, event: Cancelled, ends: list[Even
         yield f"group.{job_id}: cancelled with {counts}, and its children have {dict(found)}"
 
 
-def _ends(seen: Evidence, job_id: str, written: Written) -> Iterator[tuple[Key, Event | None]]:
-    """The last event of each child before its batch ended. What is another's is left out."""
+def _ends(seen: Evidence, job_id: str, log: list[Written], written: Written) -> Iterator[tuple[Key, Event | None]]:
+    """The last event of each child before its batch ended. What is another's, or ran before its batch, is left out."""
     for kind, child in _children(seen, job_id, written.event):
         whole = seen.log(kind, child)
         before = [it for it in whole if it.sequence < written.sequence]
         refused = any(letter.subject == subjects.dead_letter(kind, child) for letter in seen.letters)
-        if any(it.event.parent != f"group.{job_id}" for it in whole) or (not whole and refused):
+        early = bool(whole) and whole[0].sequence < log[0].sequence
+        if early or any(it.event.parent != f"group.{job_id}" for it in whole) or (not whole and refused):
             continue
         yield (kind, child), before[-1].event if before else None
 

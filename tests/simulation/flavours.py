@@ -78,7 +78,7 @@ BATCHES: Final = Flavour(
         ("lost reply", "progress", "after"),
     ),
     focus_from_s=4.0,
-    scenes=("early child", "cancelled at the end", "half requeued"),
+    scenes=("early child", "refused twin", "cancelled at the end", "half requeued"),
     strangers=0.5,
     groups=2,
     failing=0.6,

@@ -81,7 +81,7 @@ def history(seed: int, rng: random.Random) -> History:
     if flavour.scenes:
         scene = SCENES[rng.choice(flavour.scenes)]()
         sendings += scene.sendings
-        faults += scene.faults
+        faults = [replace(fault, armed_s=fault.armed_s + scene.alone_s) for fault in faults] + scene.faults
     sendings.sort(key=lambda sending: sending.at)
     return History(seed, sendings, faults, jobs, flavour)
 

@@ -32,18 +32,21 @@ class Scene:
 
     sendings: list[Sending]
     faults: list[Fault]
+    alone_s: float = 0.0
+    """Until then nothing else goes wrong."""
 
 
 def _orphan() -> Scene:
     """A job's first message is lost on its way, and its second deleted: it goes on under the first, come again."""
     job = msgspec.json.encode(Task(id="x0", takes_s=12.0))
     return Scene(
-        [Sending(2.0, subjects.job("talk"), job), Sending(2.2, subjects.job("talk"), job)],
+        [Sending(0.5, subjects.job("talk"), job), Sending(0.7, subjects.job("talk"), job)],
         [
             Fault("lost delivery", "pull", "after", 1, 0.0, 0.0, about=".x0"),
             Fault("deletion", "progress", "after", 2, 0.0, 0.0, about=".x0"),
-            Fault("crash", "progress", "after", 1, 8.5, 0.0, about=".x0"),
+            Fault("crash", "progress", "after", 1, 7.0, 0.0, about=".x0"),
         ],
+        alone_s=9.0,
     )
 
 
@@ -111,6 +114,19 @@ def _half_requeued() -> Scene:
     )
 
 
+def _refused_twin() -> Scene:
+    """While a child of a batch runs, another input comes under its id, in the batch's name, and is refused."""
+    members = [Member(key="c0", kind="short", takes_s=4.0), Member(key="c1", kind="short", takes_s=5.0)]
+    twin = Task(id="x0-c0", value=-1)
+    return Scene(
+        [
+            Sending(1.0, subjects.job("group"), msgspec.json.encode(Group(id="x0", members=members))),
+            Sending(2.5, subjects.job("short"), msgspec.json.encode(twin), {PARENT: "group.x0"}),
+        ],
+        [],
+    )
+
+
 SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "orphan": _orphan,
     "late cancel": _late_cancel,
@@ -118,6 +134,7 @@ SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "late nak": _late_nak,
     "nothing": lambda: Scene([], []),
     "rush": _rush,
+    "refused twin": _refused_twin,
     "cancelled at the end": _cancelled_at_the_end,
     "half requeued": _half_requeued,
 }

@@ -98,13 +98,15 @@ class Gateway:
         rooms = self._rooms
         await rooms.bus.apply(topology(rooms.settings, rooms.kinds))
         await self._tell_kinds()
+        # Before anything runs here: what is cancelled from now on is to be heard of.
+        newest = await rooms.journal.newest()
         async with anyio.create_task_group() as house:
             house.start_soon(rooms.pool.serve, self._pool_event)
             house.start_soon(rooms.leases.serve)
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
-            house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches)
+            house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
                 async with anyio.create_task_group() as pulls:

@@ -22,12 +22,11 @@ log = logging.getLogger("jetray.watch")
 CANCELLED = "orchestration.*.cancelled.*"
 
 
-async def watch(bus: Bus, journal: Journal, live: Live, batches: Iterable[str]) -> None:
+async def watch(bus: Bus, journal: Journal, live: Live, batches: Iterable[str], newest: int) -> None:
     """Tell the worker of each job that is cancelled, and of each batch of these kinds whose cancel is asked for.
 
-    For ever. What happened during an outage is told after it.
+    For ever, from what follows the event `newest` on. What happened during an outage is told after it.
     """
-    newest = await journal.newest()
     async with anyio.create_task_group() as group:
         for subject in (CANCELLED, *(f"{subjects.live(kind, 'progress')}.*" for kind in batches)):
             group.start_soon(_watch, bus, journal, live, subject, newest)

@@ -70,18 +70,6 @@ GUARDS: Final = (
         7,
     ),
     Guard(
-        "a requeued child is its batch's",
-        "a batch can end the run that it opened, also where the child's log named no batch before",
-        (
-            Edit(
-                CHILDREN,
-                "            parent=self._parent,\n            correlation_id=tail",
-                "            parent=tail.parent,\n            correlation_id=tail",
-            ),
-        ),
-        263,
-    ),
-    Guard(
         "a fresh id in a new run",
         "the server does not take a child's second message for the one of the batch's earlier run",
         (Edit(CHILDREN, 'f"{kind}.{job_id}.1.{self._started.run}"', 'f"{kind}.{job_id}.1"'),),
