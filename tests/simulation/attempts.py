@@ -115,7 +115,8 @@ def _is_explained(seen: Evidence, holder: Incarnation, lost: Started, taken: Sta
         return True
     # A lease that is lost now may have gone without renewal for as long as it is.
     since = (lost.time - EPOCH).total_seconds() - ACK_WAIT_S
-    until = (taken.time - EPOCH).total_seconds()
+    # An event tells its time in whole microseconds.
+    until = (taken.time - EPOCH).total_seconds() + 0.001
     return any(began <= until and ended >= since for began, ended in holder.troubles())
 
 
@@ -148,7 +149,9 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
         return False
     if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift or _has_twins(seen, earlier.kind, earlier.job_id):
         return True
-    if any(it.freezes for it in seen.world.incarnations if it.nonce == earlier.nonce):
+    holder = next(it for it in seen.world.incarnations if it.nonce == earlier.nonce)
+    if holder.freezes or (earlier.run < later.run and holder.cuts):
+        # Who is cut off does not hear of a cancel, after which a batch may run its child again at once.
         return True
     # Between the two, someone may have taken over what the server had handed out twice.
     since = (earlier.run, earlier.attempt), (later.run, later.attempt)

@@ -61,7 +61,7 @@ class History:
 def history(seed: int, rng: random.Random) -> History:
     """The history of a seed."""
     flavour = flavour_of(seed)
-    tasks = [_task(rng, number, flavour) for number in range(rng.randint(13, 18))]
+    tasks = [_task(rng, number, flavour) for number in range(rng.randint(14, 18))]
     groups = [_group(rng, number, flavour) for number in range(rng.randint(2, 3) + flavour.groups)]
     sendings = [_job(rng, kind, task, _deadline(rng, 0.1)) for kind, task in tasks]
     opened = [_job(rng, "group", group, _deadline(rng, 0.2)) for group in groups]

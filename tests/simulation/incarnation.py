@@ -115,6 +115,8 @@ class Incarnation:
         self.freezer = Freezer()
         self.freezes: list[tuple[float, float]] = []
         self.cuts: list[tuple[float, float]] = []
+        self.delays: list[tuple[float, float]] = []
+        self._late_until = 0.0
         self.ended: float | None = None
         self.dead = False
         self.error: BaseException | None = None
@@ -191,10 +193,17 @@ class Incarnation:
             self.cuts[-1] = (self.cuts[-1][0], anyio.current_time())
             self.bus.reconnect()
 
+    def renew_late(self, lasts_s: float) -> None:
+        """A renewal is late. One is made up for by the next; where that is late too, a lease may be lost."""
+        now = anyio.current_time()
+        if now < self._late_until:
+            self.delays.append((now, now + lasts_s))
+        self._late_until = max(self._late_until, now + lasts_s)
+
     def troubles(self) -> list[tuple[float, float]]:
         """When it could not do its work: from when, and until when."""
         over = [] if self.ended is None else [(self.ended, float("inf"))]
-        return [*self.freezes, *self.cuts, *over]
+        return [*self.freezes, *self.cuts, *self.delays, *over]
 
     def kill_actor(self, rng: random.Random) -> str:
         """Kill one of its actors; its name, or nothing where none lives."""

@@ -82,6 +82,8 @@ class Strikes:
             case "lost request" | "lost reply":
                 raise NoAnswer("lost on the way")
             case "slow":
+                if step == "renew":
+                    who.renew_late(fault.lasts_s)
                 await anyio.sleep(fault.lasts_s)
             case _:
                 self._strike(fault, who)

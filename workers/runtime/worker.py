@@ -131,7 +131,7 @@ class Worker:
                 return
             await self._loop_beside_attempt()
         finally:
-            if self._rooms.live.runner(ticket.kind, ticket.job_id) is self:
+            if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
                 self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
     async def _read_in(self) -> Received | None:
