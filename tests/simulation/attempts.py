@@ -101,7 +101,10 @@ def losses(seen: Evidence) -> Iterator[str]:
                 if held is not None and not isinstance(before, (Retrying, Requeued)):
                     lost = held.event
                     assert isinstance(lost, Started)
-                    if not _is_explained(seen, holders[held.nonce], lost, event):
+                    before_that = [holders[it.nonce] for it in log if it.sequence < held.sequence]
+                    # What one who was frozen as it gave the message back sends when it is thawed takes it from others.
+                    thawed = any(it.freezes for it in before_that)
+                    if not thawed and not _is_explained(seen, holders[held.nonce], lost, event):
                         yield f"{kind}.{job_id}: attempt {lost.attempt} was lost, and nothing befell {lost.gateway}"
                 held = written
             before = event
@@ -150,7 +153,10 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
     if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift or _has_twins(seen, earlier.kind, earlier.job_id):
         return True
     holder = next(it for it in seen.world.incarnations if it.nonce == earlier.nonce)
-    if holder.freezes or (earlier.run < later.run and holder.cuts):
+    writers = {it.nonce for it in seen.log(earlier.kind, earlier.job_id)}
+    if any(it.freezes for it in seen.world.incarnations if it.nonce in writers) or (
+        earlier.run < later.run and holder.cuts
+    ):
         # Who is cut off does not hear of a cancel, after which a batch may run its child again at once.
         return True
     # Between the two, someone may have taken over what the server had handed out twice.
