@@ -101,10 +101,9 @@ def losses(seen: Evidence) -> Iterator[str]:
                 if held is not None and not isinstance(before, (Retrying, Requeued)):
                     lost = held.event
                     assert isinstance(lost, Started)
-                    before_that = [holders[it.nonce] for it in log if it.sequence < held.sequence]
-                    # What one who was frozen as it gave the message back sends when it is thawed takes it from others.
-                    thawed = any(it.freezes for it in before_that)
-                    if not thawed and not _is_explained(seen, holders[held.nonce], lost, event):
+                    if not _was_frozen_giving_back(seen, log) and not _is_explained(
+                        seen, holders[held.nonce], lost, event
+                    ):
                         yield f"{kind}.{job_id}: attempt {lost.attempt} was lost, and nothing befell {lost.gateway}"
                 held = written
             before = event
@@ -153,10 +152,9 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
     if (earlier.kind, earlier.job_id) in seen.world.strikes.adrift or _has_twins(seen, earlier.kind, earlier.job_id):
         return True
     holder = next(it for it in seen.world.incarnations if it.nonce == earlier.nonce)
-    writers = {it.nonce for it in seen.log(earlier.kind, earlier.job_id)}
-    if any(it.freezes for it in seen.world.incarnations if it.nonce in writers) or (
-        earlier.run < later.run and holder.cuts
-    ):
+    if _was_frozen_giving_back(seen, seen.log(earlier.kind, earlier.job_id)):
+        return True
+    if holder.freezes or (earlier.run < later.run and holder.cuts):
         # Who is cut off does not hear of a cancel, after which a batch may run its child again at once.
         return True
     # Between the two, someone may have taken over what the server had handed out twice.
@@ -167,6 +165,20 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
         and it.event.delivery.sequence in seen.world.strikes.twice
         for it in seen.log(later.kind, later.job_id)
     )
+
+
+def _was_frozen_giving_back(seen: Evidence, log: list[Written]) -> bool:
+    """Whether someone was frozen between its `retrying` and its nak.
+
+    No look at a clock helps against that: thawed, it sends the nak, which takes the message from whoever holds it now.
+    """
+    frozen = {it.nonce: [began for began, _ in it.freezes] for it in seen.world.incarnations}
+    for written in log:
+        if isinstance(written.event, Retrying):
+            at = (written.event.time - EPOCH).total_seconds()
+            if any(at - 0.001 <= began <= at + 0.1 for began in frozen.get(written.nonce, ())):
+                return True
+    return False
 
 
 def _has_twins(seen: Evidence, kind: str, job_id: str) -> bool:

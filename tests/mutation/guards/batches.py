@@ -22,13 +22,13 @@ GUARDS: Final = (
         "refusal of a child that lives",
         "a refused message says nothing of a child whose log names the batch",
         (Edit(CONDUCT, "return view.tail is not None and view.tail.parent == self._name", "return False"),),
-        9,
+        11,
     ),
     Guard(
         "latest end of a child",
         "of several ends of one child the last counts",
         (Edit(TALLY, "if known is not None and _rank(known) >= _rank(notice):", "if known is not None:"),),
-        15,
+        43,
     ),
     Guard(
         "ends of an earlier run",
@@ -40,7 +40,7 @@ GUARDS: Final = (
         "refusals of an earlier run",
         "a child that was refused in the run before is tried again",
         (Edit(TALLY, "return notice.sequence <= self.letters", "return False"),),
-        7,
+        11,
     ),
     Guard(
         "what was completed stays",
@@ -49,7 +49,7 @@ GUARDS: Final = (
             Edit(RERUN, OVER, "if log.sequence <= since:"),
             Edit(TALLY, 'return notice.outcome != "completed" and notice.sequence <= self.since', OF_EARLIER),
         ),
-        3,
+        1,
     ),
     Guard(
         "requeued once",
@@ -61,19 +61,19 @@ GUARDS: Final = (
                 "if isinstance(tail, (Failed, Cancelled)):",
             ),
         ),
-        11,
+        87,
     ),
     Guard(
         "requeued child published again",
         "a child whose run was opened gets its message from whoever takes the batch over",
         (Edit(RERUN, "        return Again(tail.run)\n", "        return Await()\n"),),
-        7,
+        63,
     ),
     Guard(
         "a fresh id in a new run",
         "the server does not take a child's second message for the one of the batch's earlier run",
         (Edit(CHILDREN, 'f"{kind}.{job_id}.1.{self._started.run}"', 'f"{kind}.{job_id}.1"'),),
-        7,
+        11,
     ),
     Guard(
         "children end before their batch",
@@ -86,7 +86,7 @@ GUARDS: Final = (
                 "        self._post(core.Raised(error))",
             ),
         ),
-        5,
+        2,
     ),
     Guard(
         "children end before the cancel",
@@ -98,7 +98,7 @@ GUARDS: Final = (
                 "self._post(core.ChildrenEnded(dict(self._tally.counts())))",
             ),
         ),
-        3,
+        4,
     ),
     Guard(
         "another's child is left alone",
@@ -110,7 +110,7 @@ GUARDS: Final = (
                 "foreign = False",
             ),
         ),
-        90,
+        79,
     ),
     Guard(
         "cancelling is repeated",
@@ -124,7 +124,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        3,
+        4,
     ),
     Guard(
         "a foreign progress does not fence",
@@ -136,7 +136,7 @@ GUARDS: Final = (
                 "    return False",
             ),
         ),
-        3,
+        4,
     ),
     Guard(
         "a result gives way to a cancel",
@@ -148,7 +148,7 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        3,
+        31,
     ),
     Guard(
         "what has moved spends nothing",
@@ -172,6 +172,6 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        35,
+        11,
     ),
 )

@@ -22,13 +22,13 @@ GUARDS: Final = (
                 "        await self._settle.ack(delivery)\n",
             ),
         ),
-        18,
+        11,
     ),
     Guard(
         "one id for a command's answers",
         "a command that comes again is answered once",
         (Edit(CONTROL, "message_id=str(sequence)", 'message_id=f"{self._gateway}.{sequence}.{delivery.number}"'),),
-        3,
+        7,
     ),
     Guard(
         "cancel of a job not published",
@@ -43,13 +43,13 @@ GUARDS: Final = (
 """,
             ),
         ),
-        3,
+        24,
     ),
     Guard(
         "cancel older than the run",
         "a cancel that was given before a replay opened the run was meant for the run before",
         (Edit(CONTROL, "        await self._refuse_stale(view, delivery.stored)\n", ""),),
-        1,
+        43,
     ),
     Guard(
         "own requeued found again",
@@ -61,7 +61,7 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        0,
+        15,
     ),
     Guard(
         "message after requeued",

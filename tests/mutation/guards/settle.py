@@ -30,7 +30,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        0,
+        3,
     ),
     Guard(
         "notice before ack",
@@ -42,7 +42,7 @@ GUARDS: Final = (
                 "return job, (Ack(), Pay(end, stimulus.sequence))",
             ),
         ),
-        4,
+        5,
     ),
     Guard(
         "notice for an end found first",
@@ -54,7 +54,7 @@ GUARDS: Final = (
                 "return settled(job, Ack())",
             ),
         ),
-        0,
+        1,
     ),
     Guard(
         "notice for an end found last",
@@ -66,19 +66,19 @@ GUARDS: Final = (
                 "return settled(job, *first, Ack())",
             ),
         ),
-        31,
+        7,
     ),
     Guard(
         "fenced: no ack",
         "who was overtaken settles nothing: its ack would delete the message of whoever holds the job",
         (Edit(ENDING, FENCED, "return settled(job, *first, Ack())"),),
-        5,
+        41,
     ),
     Guard(
         "fenced: no nak",
         "who was overtaken settles nothing: its nak would hand out the message that another holds",
         (Edit(ENDING, FENCED, "return settled(job, *first, Nak(0.0))"),),
-        5,
+        10,
     ),
     Guard(
         "dead letter before failed",
@@ -99,13 +99,13 @@ GUARDS: Final = (
         "one id for a dead letter",
         "buried twice, a message is in DLQ once",
         (Edit("contracts/dlq.py", "        h.MSG_ID: message_id(stream, sequence, reason),\n", ""),),
-        2,
+        0,
     ),
     Guard(
         "refused child is told",
         "the batch of a child that is refused hears of it",
         (Edit(WORKER, "await self._rooms.settle.pay_refused(ticket, sequence)", "pass"),),
-        7,
+        0,
     ),
     Guard(
         "nothing settles after a reconnect",
@@ -136,7 +136,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        86,
+        132,
     ),
     Guard(
         "moved before ack",
@@ -148,13 +148,13 @@ GUARDS: Final = (
                 "return job, (Ack(), Move(stimulus.event_id, job.run))",
             ),
         ),
-        45,
+        13,
     ),
     Guard(
         "one id for a copy",
         "moved twice for one `retrying`, a message is stored once",
         (Edit("workers/runtime/reissue.py", "        h.MSG_ID: message_id,\n", ""),),
-        37,
+        133,
     ),
     Guard(
         "a copy names the origin",

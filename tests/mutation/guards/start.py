@@ -35,7 +35,7 @@ GUARDS: Final = (
         "later delivery takes over",
         "an attempt is taken over by a later delivery than its own, not by the same one or an older one",
         (Edit(START, "if ticket.delivery > opening.delivery:", "if True:"),),
-        5,
+        70,
     ),
     Guard(
         "silence of an old delivery",
@@ -49,7 +49,7 @@ GUARDS: Final = (
             return settled(job, Ack())""",
             ),
         ),
-        5,
+        16,
     ),
     Guard(
         "probe of the origin",
@@ -64,7 +64,7 @@ GUARDS: Final = (
             Edit(START, "return Await() if awaits(ticket, tail) else Duplicate()", "return Duplicate()"),
             Edit(OPENING, "Nak(AWAIT_S) if table.awaits(job.ticket, tail) else Ack()", "Ack()"),
         ),
-        27,
+        9,
     ),
     Guard(
         "adoption keeps the origin",
@@ -90,7 +90,7 @@ GUARDS: Final = (
                 "    return _take_over(ticket, log, tail, max_lost)",
             ),
         ),
-        5,
+        32,
     ),
     Guard(
         "older run's message",
@@ -104,7 +104,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        9,
+        93,
     ),
     Guard(
         "a run waits for its message",
@@ -116,7 +116,7 @@ GUARDS: Final = (
                 "if isinstance(tail, Requeued):",
             ),
         ),
-        40,
+        7,
     ),
     Guard(
         "a moved message keeps its place",
@@ -133,7 +133,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        21,
+        109,
     ),
     Guard(
         "user code after durable started",
