@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate mutate-some chaos chaos-short lock ci clean
+.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -93,13 +93,10 @@ chaos-short: $(SETUP)  ## The same in 3 minutes, with a fault every 3 to 7 s
 mutate: $(SETUP)  ## Take each guard of the protocol away in turn, and see the simulation notice
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
-mutate-some: $(SETUP)
-	@for guard in "expected sequence" "notice before ack" "terminal before ack" "lease stop"; do $(BIN)/python -m tests.mutation --only "$$guard" || exit 1; done
-
 lock:  ## Write both locks anew (UPGRADE=1 moves every version up)
 	@UPGRADE="$(UPGRADE)" bash .ci/lock.sh "$(PYTHON)"
 
-ci: test lint asyncapi test-pythons simulate proofs chaos-short mutate-some  ## Everything that has to pass before a change lands
+ci: test lint asyncapi test-pythons simulate mutate proofs chaos-short  ## Everything that has to pass before a change lands
 
 clean:  ## Remove all that the other targets made, .venv included
 	@rm -rf .venv .venv-* build dist tests/asyncapi/node_modules

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from contracts import subjects
-from contracts.events import Failed, Requeued
+from contracts.events import Cancelled, Failed, Requeued
 from tests.runtime.kinds import Group, Puppet, grouping, outcomes
 from tests.runtime.world import ONE_SLOT, Hooks, Member, World, names, settings
 from workers import ChildEnd, Fail
@@ -144,3 +144,20 @@ async def test_a_batch_fails_and_runs_again_as_often_as_one_likes(world: World) 
     log = await jetray.events("puppet", "g-a")
     assert names(log).count("requeued") == 3
     assert [msgspec.structs.asdict(event)["run"] for event in log if names([event]) == ["requeued"]] == [2, 3, 4]
+
+
+async def test_a_child_cancelled_before_its_batch_began_is_the_batchs_own_in_the_next_run(
+    world: World,
+) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind, grouping(reduce=_unless_all))
+    await jetray.publish("control.cancel.puppet.g-a", b"")
+    await jetray.end_of("puppet", "g-a")
+    await jetray.submit("group", Group(id="g", members=["a"]))
+    await jetray.publish(f"control.replay.{await failed(jetray)}", b"")
+    await puppet.begun("g-a")
+    await jetray.publish("control.cancel.group.g", b"")
+    end = await jetray.end_of("group", "g", run=2)
+    assert isinstance(end, Cancelled)
+    assert end.counts == {"completed": 0, "failed": 0, "cancelled": 1, "refused": 0, "open": 0}
+    assert [event.parent for event in await jetray.events("puppet", "g-a")] == [None, *["group.g"] * 3]
