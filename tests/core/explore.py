@@ -166,6 +166,6 @@ def _key(job: Job, asked: core.Command | None) -> bytes:
     """The same for jobs that differ in numbers and words alone, which decide nothing."""
     told = type(job.pending).__name__, type(asked).__name__, job.error is None, job.deadline is None
     probed = (job.log.mine, type(job.log.tail).__name__, job.log.sequence) if job.log else None
-    rest = {"n": 0, "made": 0, "parent": None, "began": None, "pending": None, "log": None, "delay_s": 0.0}
+    rest = {"n": 0, "made": 0, "parent": None, "began": None, "pending": None, "log": None}
     plain = msgspec.structs.replace(job, sequence=bool(job.sequence), error=None, deadline=None, **rest)
     return msgspec.json.encode((plain, told, probed))

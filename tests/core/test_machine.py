@@ -182,18 +182,7 @@ class LifeOfAJob(RuleBasedStateMachine):
         """Left in peace, everything ends: no message comes back for ever, and the log ends."""
         world = self.world
         world.full = False
-        for turn in range(BEYOND):
-            if world.busy:
-                world.step(_one(world.busy, turn))
-            elif world.running:
-                world.running[0].inbox.append(core.Returned(Raw(b"1")))
-            elif world.waiting:
-                world.deliver(min(world.waiting, key=lambda message: message.deliveries), "g1")
-                world.wait(0.1)
-            else:
-                break
-        assert not world.workers
-        assert all(message.settled for message in world.messages), "a message comes back for ever"
+        world.rest(BEYOND)
         assert self.log, "nothing was ever said"
         assert is_terminal(self.log[-1]), "the log never ends"
 

@@ -163,16 +163,4 @@ def leave_in_peace(world: World) -> None:
     if world.purged and world.opening is not None:
         # What lost its message goes on when the same is published again.
         world.publish(world.opening.input_sha256)
-    for turn in range(BEYOND):
-        if world.busy:
-            step(world, turn)
-        elif world.running:
-            world.running[0].inbox.append(core.Returned(Raw(b"1")))
-        elif world.waiting:
-            # Whoever comes back waits longest, as with a delay.
-            world.deliver(min(world.waiting, key=lambda message: message.deliveries), "g1")
-            world.wait(0.1)
-        else:
-            break
-    assert not world.workers
-    assert all(message.settled for message in world.messages), "a message comes back for ever"
+    world.rest(BEYOND)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from contracts.errors import ErrorInfo
 from contracts.events import Cancelled, Completed, DeliveryRef, Event, Failed, Requeued, Started, is_terminal
@@ -373,6 +374,22 @@ class World:
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+    def rest(self, turns: int) -> None:
+        """Nothing more goes wrong, and whatever runs succeeds: within so many turns every message must be settled."""
+        for turn in range(turns):
+            if self.busy:
+                self.step(self.busy[turn % len(self.busy)])
+            elif self.running:
+                self.running[0].inbox.append(core.Returned(Raw(b"1")))
+            elif self.waiting:
+                # Whoever comes back waits longest, as with a delay.
+                self.deliver(min(self.waiting, key=lambda message: message.deliveries), "g1")
+                self.wait(0.1)
+            else:
+                break
+        assert not self.workers
+        assert all(message.settled for message in self.messages), "a message comes back for ever"
 
     # What settles
 

@@ -8,13 +8,23 @@ import pytest
 from contracts import subjects
 from contracts.events import Retrying, Started
 from tests.runtime.kinds import Puppet
-from tests.runtime.world import Hooks, World, names, settings
+from tests.runtime.world import Hooks, Member, World, names, settings
 from workers import Retry
 
 pytestmark = pytest.mark.anyio
 
 FEW = settings(retry={"delayed": 4})
 """Two may wait out a delay before others move."""
+
+
+async def _crowded(world: World, puppet: Puppet, hooks: Hooks) -> Member:
+    """A gateway in which job `j0` waits, and whatever else is to wait moves."""
+    jetray = await world.gateway(puppet.kind, settings=settings(retry={"delayed": 2}), hooks=hooks)
+    puppet.say("j0", Retry("later", after=300))
+    await jetray.submit("puppet", {"id": "j0"})
+    await puppet.begun("j0")
+    await anyio.sleep(1)
+    return jetray
 
 
 async def test_past_half_of_the_room_they_move(world: World) -> None:
@@ -60,11 +70,7 @@ async def test_the_others_are_not_starved(world: World) -> None:
 async def test_a_move_whose_answer_is_lost_is_made_once(world: World) -> None:
     puppet = Puppet()
     hooks = Hooks()
-    jetray = await world.gateway(puppet.kind, settings=settings(retry={"delayed": 2}), hooks=hooks)
-    puppet.say("j0", Retry("later", after=300))
-    await jetray.submit("puppet", {"id": "j0"})
-    await puppet.begun("j0")
-    await anyio.sleep(1)
+    jetray = await _crowded(world, puppet, hooks)
     puppet.say("j1", Retry("later", after=2))
     await jetray.submit("puppet", {"id": "j1"})
     hooks.lose_answers("publish", "jobs.puppet", times=2)
@@ -79,11 +85,7 @@ async def test_a_move_whose_answer_is_lost_is_made_once(world: World) -> None:
 async def test_a_crash_between_retrying_and_its_copy_loses_nothing(world: World) -> None:
     puppet = Puppet()
     hooks = Hooks()
-    first = await world.gateway(puppet.kind, settings=settings(retry={"delayed": 2}), hooks=hooks)
-    puppet.say("j0", Retry("later", after=300))
-    await first.submit("puppet", {"id": "j0"})
-    await puppet.begun("j0")
-    await anyio.sleep(1)
+    first = await _crowded(world, puppet, hooks)
     gone = anyio.Event()
 
     async def crash(op: str, subject: str) -> None:

@@ -168,7 +168,7 @@ def ended(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
     end = job.pending
     assert end is not None
     if isinstance(end, Retrying) and end.moved:
-        job = msgspec.structs.replace(stored_as(job, stimulus, Phase.MOVING), delay_s=end.delay_ms / 1000)
+        job = msgspec.structs.replace(stored_as(job, stimulus, Phase.MOVING), pending=end)
         return job, (Move(stimulus.event_id, job.run),)
     job = stored_as(job, stimulus, Phase.SETTLED)
     if isinstance(end, Retrying):
@@ -177,8 +177,9 @@ def ended(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
 
 
 def moved_on(job: Job, stimulus: MovedOn, now: datetime, jitter: float) -> Decision:
+    assert isinstance(job.pending, Retrying)
     # Without room at the tail the message itself goes on: the log's origin is its own.
-    return settled(job, Ack() if stimulus.done else Nak(job.delay_s))
+    return settled(job, Ack() if stimulus.done else Nak(job.pending.delay_ms / 1000))
 
 
 # When an append of its own was refused: decide anew

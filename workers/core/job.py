@@ -104,8 +104,6 @@ class Job(Struct, frozen=True, kw_only=True):
     """So many messages of the lane wait out a delay that this one had better wait in the queue."""
     full: bool = False
     """So many wait that not one more may."""
-    delay_s: float = 0.0
-    """What is to be waited, should there be no room to move to."""
     made: int = 0
     """Attempts made in this run."""
     unusable: bool = False
@@ -113,7 +111,7 @@ class Job(Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     """Why it is being buried."""
     pending: Event | None = None
-    """The event being appended."""
+    """The event being appended; while its message moves, the `retrying` that says so."""
     log: LogView | None = None
     """What a probe is about."""
 

@@ -48,6 +48,8 @@ class Children:
         self._since = since
         self._traceparent = traceparent
         self._parent = f"{started.kind}.{started.job_id}"
+        self._foreign: dict[str, bool] = {}
+        """Kinds that only other gateways have, and whether they are batches: not to be read for each child anew."""
         self._canceller = Canceller(rooms.journal, gateway=started.gateway, now=rooms.bus.server_now)
         self.ids = [child_id(started.job_id, child.key) for child in children]
 
@@ -176,8 +178,10 @@ class Children:
         known = self._rooms.kinds.get(kind)
         if known is not None:
             return known.is_batch
-        info = await registered(self._rooms.bus, kind)
-        return info is not None and info.batch
+        if kind not in self._foreign:
+            info = await registered(self._rooms.bus, kind)
+            self._foreign[kind] = info is not None and info.batch
+        return self._foreign[kind]
 
     async def _end_of(self, kind: str, job_id: str, after: int) -> Event:
         """The end that its own holder brings about."""
