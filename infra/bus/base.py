@@ -12,11 +12,13 @@ BusError
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from infra.bus.topology import Topology
 
@@ -28,6 +30,7 @@ __all__ = [
     "Disconnected",
     "NoAnswer",
     "NoSuchSubject",
+    "Outgoing",
     "PubAck",
     "Puller",
     "Refused",
@@ -81,8 +84,15 @@ class WrongSequence(Refused):
     """The expected last sequence is not the last, or another write is in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class PubAck:
+class Outgoing(Struct, frozen=True, gc=False):
+    """A message to be stored."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class PubAck(Struct, frozen=True, gc=False):
     """The server has stored the message, or had already (`duplicate`; then `sequence` is the first one's)."""
 
     stream: str
@@ -102,8 +112,7 @@ class Stored:
     """When the server stored it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True, gc=False):
     """One delivery of one message to a consumer."""
 
     subject: str
@@ -118,7 +127,7 @@ class Delivery:
     """When the server stored it."""
     pending: int
     """Messages of the consumer not yet delivered, after this one."""
-    token: str = field(repr=False)
+    token: str
     """What settles it; opaque."""
 
 
@@ -180,6 +189,13 @@ class Bus(Protocol):
         """Store a message and wait for the server's word. Raises `Refused` and its kin, `TooLarge`, `NoAnswer`."""
         ...
 
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
+        """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order.
+
+        What `publish` would raise for a message stands in its place. Nothing is raised.
+        """
+        ...
+
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message on a subject filter, read from the leader."""
         ...
@@ -201,6 +217,10 @@ class Bus(Protocol):
 
     async def ack(self, delivery: Delivery) -> None:
         """Settle: done. Sent, not confirmed."""
+        ...
+
+    async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle: done, for each. Sent, not confirmed."""
         ...
 
     async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:

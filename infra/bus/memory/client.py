@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -10,7 +10,19 @@ from typing import TypeVar
 import anyio
 import anyio.lowlevel
 
-from infra.bus.base import ConsumerState, Delivery, Disconnected, NoAnswer, PubAck, Puller, Refused, Stored, TooLarge
+from infra.bus.base import (
+    BusError,
+    ConsumerState,
+    Delivery,
+    Disconnected,
+    NoAnswer,
+    Outgoing,
+    PubAck,
+    Puller,
+    Refused,
+    Stored,
+    TooLarge,
+)
 from infra.bus.memory.consumer import Consumer
 from infra.bus.memory.faults import Faults
 from infra.bus.memory.puller import MemoryPuller
@@ -76,6 +88,21 @@ class MemoryBus:
         self._check_size(subject, block_size(sent), len(body))
         return await self._call("publish", subject, lambda: self.server.publish(subject, body, sent))
 
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
+        """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order."""
+        found: list[PubAck | BusError | None] = [None] * len(messages)
+
+        async def one(index: int, message: Outgoing) -> None:
+            try:
+                found[index] = await self.publish(message.subject, message.body, message.headers)
+            except BusError as error:
+                found[index] = error
+
+        async with anyio.create_task_group() as group:
+            for index, message in enumerate(messages):
+                group.start_soon(one, index, message)
+        return [answer for answer in found if answer is not None]
+
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message on a subject filter."""
 
@@ -124,6 +151,11 @@ class MemoryBus:
     async def ack(self, delivery: Delivery) -> None:
         """Settle: done. Sent, not confirmed."""
         await self._send("ack", delivery, lambda consumer, now: consumer.ack(delivery.sequence, now))
+
+    async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle: done, for each. Sent, not confirmed."""
+        for delivery in deliveries:
+            await self.ack(delivery)
 
     async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:
         """Settle: deliver again, after `delay_s` seconds at the earliest. Sent, not confirmed."""

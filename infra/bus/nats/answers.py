@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -26,6 +26,9 @@ from infra.bus.base import (
     StreamFull,
     WrongSequence,
 )
+
+if TYPE_CHECKING:
+    from infra.bus.nats.client import Arrived
 
 __all__ = [
     "ApiError",
@@ -121,7 +124,7 @@ _objects: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, 
 _stored_answers = msgspec.json.Decoder(_StoredAnswer)
 
 
-def pub_ack(message: Msg) -> PubAck:
+def pub_ack(message: Msg | Arrived) -> PubAck:
     """The server's word on a publish; raises `Refused` and its kin, and `NoAnswer`."""
     if message.headers and message.headers.get("Status") == "503":
         raise NoSuchSubject(503, 0, "no stream takes this subject")
@@ -133,19 +136,19 @@ def pub_ack(message: Msg) -> PubAck:
     return PubAck(stream=ack.stream, sequence=ack.seq, duplicate=ack.duplicate)
 
 
-def answer(message: Msg) -> dict[str, Any]:
+def answer(message: Msg | Arrived) -> dict[str, Any]:
     """The JSON of an API answer; raises `Refused` and `NoAnswer`."""
     _check(message)
     return _readable(_objects, message)
 
 
-def confirmed(message: Msg) -> None:
+def confirmed(message: Msg | Arrived) -> None:
     """Whoever keeps the consumer has heard; raises `NoAnswer` where nobody keeps it just now."""
     if message.headers and message.headers.get("Status") == "503":
         raise NoAnswer("nobody leads the consumer (no responders)")
 
 
-def stored(message: Msg) -> Stored:
+def stored(message: Msg | Arrived) -> Stored:
     """The message that an answer to `STREAM.MSG.GET` holds; raises `Refused` and `NoAnswer`."""
     _check(message)
     found = _readable(_stored_answers, message).message
@@ -158,7 +161,7 @@ def stored(message: Msg) -> Stored:
     )
 
 
-def _check(message: Msg) -> None:
+def _check(message: Msg | Arrived) -> None:
     if message.headers and message.headers.get("Status") == "503":
         raise Refused(503, 0, "JetStream is not there (no responders)")
     failure = _readable(_failures, message)
@@ -168,7 +171,7 @@ def _check(message: Msg) -> None:
         raise failure.error.raised()
 
 
-def _readable(decoder: msgspec.json.Decoder[T], message: Msg) -> T:
+def _readable(decoder: msgspec.json.Decoder[T], message: Msg | Arrived) -> T:
     try:
         return decode(decoder, message.data)
     except Undecodable as error:
@@ -186,7 +189,7 @@ def parse_headers(raw: bytes) -> dict[str, str]:
     return headers
 
 
-def delivery(message: Msg) -> Delivery:
+def delivery(message: Msg | Arrived) -> Delivery:
     """A delivery from a message and its reply subject; `ValueError` where that is none of JetStream's.
 
     `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>`, or with domain,
@@ -207,19 +210,19 @@ def delivery(message: Msg) -> Delivery:
     )
 
 
-def consumer_sequence(message: Msg) -> int:
+def consumer_sequence(message: Msg | Arrived) -> int:
     """The how-manieth delivery of its consumer a message is; `ValueError` as for `delivery`."""
     return int(_parts(message)["nth"])
 
 
-def _parts(message: Msg) -> re.Match[str]:
+def _parts(message: Msg | Arrived) -> re.Match[str]:
     found = _REPLY.fullmatch(message.reply)
     if found is None:
         raise ValueError(f"{message.reply[:200]!r} is no reply subject of JetStream's")
     return found
 
 
-def from_follow(message: Msg) -> Stored:
+def from_follow(message: Msg | Arrived) -> Stored:
     """A message of an acknowledgement-free consumer."""
     arrived = delivery(message)
     return Stored(

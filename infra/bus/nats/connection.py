@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,17 +17,20 @@ from nats.errors import NoServersError
 from nats.js import JetStreamContext
 
 from infra.bus.base import (
+    BusError,
     ConsumerState,
     Delivery,
     Disconnected,
     NoAnswer,
     NoSuchSubject,
+    Outgoing,
     PubAck,
     Puller,
     Refused,
     Stored,
 )
 from infra.bus.nats import answers
+from infra.bus.nats.client import Arrived, DirectClient
 from infra.bus.nats.follower import follow
 from infra.bus.nats.manage import Manager
 from infra.bus.nats.puller import NatsPuller
@@ -75,7 +78,7 @@ class NatsBus:
     def __init__(self, url: str, answer_timeout_s: float) -> None:
         self._url = url
         self._answer_timeout_s = answer_timeout_s
-        self._client = Client()
+        self._client = DirectClient()
         self._requests = Requests(self._client, timeout_s=answer_timeout_s)
         self._manager = Manager(self.api)
         self._pullers: set[NatsPuller] = set()
@@ -143,14 +146,28 @@ class NatsBus:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
         """Store a message and wait for the server's word."""
+        (answer,) = await self.publish_many([Outgoing(subject, body, headers or {})])
+        if isinstance(answer, BusError):
+            raise answer
+        return answer
+
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
+        """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order."""
+        found = [_word_on(answer) for answer in await self._requests.request_many(messages)]
+        for index, answer in enumerate(found):
+            if isinstance(answer, NoSuchSubject):
+                found[index] = await self._nobody_takes(messages[index].subject, answer)
+        return found
+
+    async def _nobody_takes(self, subject: str, error: NoSuchSubject) -> BusError:
+        """No stream has this subject; nor does a stream of a cluster take anything while nobody leads it."""
         try:
-            return answers.pub_ack(await self._requests.request(subject, body, headers))
-        except NoSuchSubject as error:
-            # Nor does a stream of a cluster take anything while nobody leads it.
             stream = await self._manager.owner(subject)
-            if stream is None:
-                raise
-            raise NoAnswer(f"stream {stream}, which takes {subject}, has no leader just now") from error
+        except BusError as unknown:
+            return unknown
+        if stream is None:
+            return error
+        return NoAnswer(f"stream {stream}, which takes {subject}, has no leader just now")
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message on a subject filter, read from the leader."""
@@ -193,12 +210,16 @@ class NatsBus:
 
     async def ack(self, delivery: Delivery) -> None:
         """Settle: done."""
-        await self._requests.send(delivery.token, b"+ACK")
+        await self._requests.send([(delivery.token, b"+ACK")])
+
+    async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle: done, for each."""
+        await self._requests.send([(delivery.token, b"+ACK") for delivery in deliveries])
 
     async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:
         """Settle: deliver again, after `delay_s` seconds at the earliest."""
         body = b"-NAK" if delay_s <= 0 else b'-NAK {"delay":%d}' % int(delay_s * 1e9)
-        await self._requests.send(delivery.token, body)
+        await self._requests.send([(delivery.token, body)])
 
     async def in_progress(self, delivery: Delivery) -> None:
         """Renew the lease. Returns once the server has confirmed."""
@@ -309,3 +330,12 @@ class NatsBus:
             await self._client.flush()
         except (NatsError, TimeoutError) as error:
             raise Disconnected(f"not connected to NATS: {error!r}") from error
+
+
+def _word_on(answer: Arrived | BusError) -> PubAck | BusError:
+    if isinstance(answer, BusError):
+        return answer
+    try:
+        return answers.pub_ack(answer)
+    except BusError as error:
+        return error

@@ -12,15 +12,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from infra.bus.base import Delivery
 from infra.bus.nats.answers import delivery
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
     from nats.aio.subscription import Subscription
+
+    from infra.bus.nats.client import Arrived, DirectClient
 
 __all__ = ["NatsPuller"]
 
@@ -35,7 +35,7 @@ RETRY_S: Final = 1.0
 class NatsPuller:
     """See `infra.bus.base.Puller`. Its `serve` must be running."""
 
-    def __init__(self, client: Client, stream: str, consumer: str) -> None:
+    def __init__(self, client: DirectClient, stream: str, consumer: str) -> None:
         self._client = client
         self._name = f"{stream}/{consumer}"
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -94,9 +94,7 @@ class NatsPuller:
         if self._inbox or not self._client.is_connected:
             return
         old, self._inbox = self._subscription, self._client.new_inbox()
-        self._subscription = await self._client.subscribe(
-            f"{self._inbox}.>", cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._client.subscribe_direct(f"{self._inbox}.>", self._received)
         if old is not None:
             # Draining takes what is still on its way to the old inbox; dropped, it would wait out its lease.
             await old.drain()  # type: ignore[no-untyped-call]
@@ -137,7 +135,7 @@ class NatsPuller:
         self._unasked += returned
         self._work.set()
 
-    async def _received(self, message: Msg) -> None:
+    def _received(self, message: Arrived) -> None:
         if not message.reply.startswith("$JS.ACK"):
             self._status(message)
             return
@@ -149,7 +147,7 @@ class NatsPuller:
         elif self._unasked:
             self._unasked -= 1
 
-    def _status(self, message: Msg) -> None:
+    def _status(self, message: Arrived) -> None:
         if not message.subject.startswith(f"{self._inbox}.") or not self._inbox:
             return
         self._heard = asyncio.get_running_loop().time()

@@ -488,3 +488,12 @@ async def _renew(world: World, delivery: Delivery) -> None:
     while True:
         await world.bus.in_progress(delivery)
         await anyio.sleep(world.lease_s / 5)
+
+
+async def test_many_are_acknowledged_at_once(world: World) -> None:
+    await world.queue()
+    await world.enqueue(b"1", b"2", b"3")
+    deliveries = await world.lease(3)
+    await world.bus.ack_many(deliveries[:2])
+    state = await world.until(lambda state: state.depth == 1)
+    assert state.unacknowledged == 1

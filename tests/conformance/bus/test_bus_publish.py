@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from contracts.headers import EXPECTED_FILTER, EXPECTED_SEQUENCE, MSG_ID
-from infra.bus.base import NoSuchSubject, PubAck, Refused, StreamFull, TooLarge, WrongSequence
+from infra.bus.base import Disconnected, NoSuchSubject, Outgoing, PubAck, Refused, StreamFull, TooLarge, WrongSequence
 from infra.bus.topology import StreamSpec
 from tests.conformance.bus.world import World, bodies, eventually
 
@@ -45,6 +45,36 @@ async def test_what_is_no_subject_is_an_error_of_the_caller(world: World, subjec
     with pytest.raises(ValueError):
         await world.bus.publish(subject, b"")
     assert await world.bus.last("JOBS", "jobs.>") is None
+
+
+async def test_many_are_stored_each_for_itself_and_answered_in_their_order(world: World) -> None:
+    await world.apply(EVENTS)
+    large = b"x" * (8 * 1024 * 1024)
+    answers = await world.bus.publish_many(
+        [
+            Outgoing(STARTED, b"1", after(0)),
+            Outgoing(COMPLETED, b"2", after(7)),
+            Outgoing("nobody.takes.this", b"3"),
+            Outgoing("orchestration.echo.started.B", large),
+            Outgoing("orchestration.echo.started.C", b"5", after(0, "orchestration.echo.*.C")),
+        ]
+    )
+    assert [type(answer) for answer in answers] == [PubAck, WrongSequence, NoSuchSubject, TooLarge, PubAck]
+    stored = [await world.bus.get("EVENTS", answer.sequence) for answer in answers if isinstance(answer, PubAck)]
+    assert sorted(message.body for message in stored if message is not None) == [b"1", b"5"]
+
+
+async def test_of_many_without_a_connection_none_is_sent(world: World) -> None:
+    await world.apply(EVENTS)
+    async with world.outage():
+        answers = await world.bus.publish_many([Outgoing(STARTED, b"1"), Outgoing(COMPLETED, b"2")])
+        assert [type(answer) for answer in answers] == [Disconnected, Disconnected]
+
+    async def back() -> bool:
+        return world.bus.connected
+
+    await eventually(back, world.lease_s)
+    assert await world.bus.last("EVENTS", ">") is None
 
 
 # --- duplicates
