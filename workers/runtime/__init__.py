@@ -17,6 +17,7 @@ General layout:
     live        who runs which job here
     terms       on what terms a kind runs
     cancel      end a job by its log
+    depths      how deep the queue of each kind is
     lease       renews what is held, and says when it is lost
     settle      dead letters, notices, acknowledgements
     watch       learns of ends that others wrote

@@ -13,17 +13,18 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from contracts import asyncapi, catalogue, subjects
+from contracts import asyncapi, catalogue
 from contracts.fleet import GatewayDraining, GatewayStarted, GatewayStopped, Versions
 from contracts.inbound import Limits
 from contracts.subjects import JOBS, KINDS
-from infra.bus.base import Bus, BusError, Delivery, TooLarge
+from infra.bus.base import Bus, Delivery, TooLarge
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
 from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.control import Control
 from workers.runtime.delayed import Delayed
+from workers.runtime.depths import Depths
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -47,7 +48,6 @@ log = logging.getLogger("jetray.gateway")
 LAST_APPENDS_S: Final = 10.0
 """What jobs get to write down how they ended, once they were stopped."""
 LAST_WORDS_S: Final = 2.0
-DEPTHS_S: Final = 5.0
 
 
 class Gateway:
@@ -72,6 +72,9 @@ class Gateway:
         name = settings.gateway.name
         configs = terms.configs(settings)
         fleet = Fleet(bus, gateway=name, nonce=nonce, versions=versions)
+        delayed = Delayed(settings.retry.delayed)
+        depths = Depths(bus, kinds, delayed)
+        fleet.depths = depths.known
         pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
         pressure.changed = self._notify_credits
         pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(count)
@@ -87,7 +90,8 @@ class Gateway:
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
             settle=Settle(bus, store, pressure),
             live=Live(),
-            delayed=Delayed(settings.retry.delayed),
+            delayed=delayed,
+            depths=depths,
             fleet=fleet,
             pressure=pressure,
             jitter=jitter,
@@ -171,6 +175,8 @@ class Gateway:
         return self._credits.setdefault(name, Credit(capacity))
 
     async def _handle(self, kind: Kind, delivery: Delivery) -> None:
+        if delivery.stream == JOBS:
+            self._rooms.depths.saw(delivery.consumer, delivery.pending)
         await Worker(self._rooms, kind, delivery).run()
 
     def _control(self) -> Control:
@@ -235,19 +241,7 @@ class Gateway:
             log.warning("KV kinds goes without the AsyncAPI document; `jetray asyncapi` prints it: %s", error)
 
     async def _look_at_depths(self) -> None:
-        rooms = self._rooms
-        while True:
-            for kind in rooms.kinds:
-                names = [lane_durable(kind, high=high) for high in (True, False)]
-                try:
-                    lanes = {name: await rooms.bus.consumer(subjects.JOBS, name) for name in names}
-                except BusError as error:
-                    log.debug("depth of %s is not known: %s", kind, error)
-                    continue
-                rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes.values())
-                for name, lane in lanes.items():
-                    rooms.delayed.told(name, lane.unacknowledged)
-            await anyio.sleep(DEPTHS_S)
+        await self._rooms.depths.serve()
 
 
 def _limits(settings: Settings) -> Limits:

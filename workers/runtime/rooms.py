@@ -10,6 +10,7 @@ from infra.pool.base import Pool
 from infra.store.base import Store
 from workers.kinds.registry import Kind
 from workers.runtime.delayed import Delayed
+from workers.runtime.depths import Depths
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -39,6 +40,7 @@ class Rooms:
     settle: Settle
     live: Live
     delayed: Delayed
+    depths: Depths
     fleet: Fleet
     pressure: Pressure
     jitter: Callable[[], float] = field(repr=False)

@@ -1,0 +1,89 @@
+"""How deep the queue of each kind is: the one place that knows, for status, scaling and watermarks alike.
+
+The depth of a kind is what waits in both of its lanes, plus what is pulled and not yet acknowledged. What waits comes
+free with every message pulled from a lane; the server is asked for the rest, and for lanes of which nothing is pulled,
+every few seconds. How many messages of a lane are not acknowledged is asked for at all times, as it tells what other
+gateways hold and delay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import anyio
+from msgspec import Struct
+
+from contracts.subjects import JOBS
+from infra.bus.base import Bus, BusError
+from workers.runtime.delayed import Delayed
+from workers.runtime.topology import lane_durable
+
+__all__ = ["LOOK_S", "Depths"]
+
+log = logging.getLogger("jetray.depths")
+
+LOOK_S: Final = 5.0
+"""Between two looks at the consumers."""
+
+Listener = Callable[[str, int], None]
+
+
+class _Lane(Struct):
+    kind: str
+    waiting: int = 0
+    unacknowledged: int = 0
+
+
+class Depths:
+    """Depths of the kinds that this gateway works. Figures may be some seconds old; `serve` keeps them from ageing."""
+
+    def __init__(self, bus: Bus, kinds: Iterable[str], delayed: Delayed) -> None:
+        self._bus = bus
+        self._delayed = delayed
+        self._lanes = {lane_durable(kind, high=high): _Lane(kind) for kind in kinds for high in (True, False)}
+        self._of_kind: dict[str, tuple[_Lane, ...]] = {}
+        for lane in self._lanes.values():
+            self._of_kind[lane.kind] = (*self._of_kind.get(lane.kind, ()), lane)
+        self.known: dict[str, int] = {}
+        """Kind to depth; without those of which nothing is known yet."""
+        self.listeners: list[Listener] = []
+        """Each is called with a kind and its depth whenever it changed: for each message, so it must be quick."""
+
+    def of(self, kind: str) -> int:
+        """Messages waiting for a kind plus messages pulled and not acknowledged; 0 where not known yet."""
+        return self.known.get(kind, 0)
+
+    def saw(self, consumer: str, pending: int) -> None:
+        """A message of one of our lanes came, and after it `pending` others wait there."""
+        lane = self._lanes[consumer]
+        if lane.waiting != pending:
+            lane.waiting = pending
+            self._tell(lane.kind)
+
+    async def serve(self) -> None:
+        """Ask the server for all of it, every few seconds, until cancelled."""
+        while True:
+            for name, lane in self._lanes.items():
+                await self._look(name, lane)
+            await anyio.sleep(LOOK_S)
+
+    async def _look(self, name: str, lane: _Lane) -> None:
+        try:
+            state = await self._bus.consumer(JOBS, name)
+        except BusError as error:
+            log.debug("depth of %s is not known: %s", name, error)
+            return
+        lane.waiting, lane.unacknowledged = state.waiting, state.unacknowledged
+        self._delayed.told(name, state.unacknowledged)
+        self._tell(lane.kind)
+
+    def _tell(self, kind: str) -> None:
+        depth = 0
+        for lane in self._of_kind[kind]:
+            depth += lane.waiting + lane.unacknowledged
+        if self.known.get(kind) != depth:
+            self.known[kind] = depth
+            for listener in self.listeners:
+                listener(kind, depth)
