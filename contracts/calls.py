@@ -5,6 +5,8 @@ It crosses as msgpack, so that nothing that came off the bus is ever unpickled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Struct
 
@@ -22,8 +24,11 @@ __all__ = [
     "Reported",
     "Returned",
     "decode_call",
+    "decode_calls",
+    "decode_outcomes",
     "decode_reply",
     "encode",
+    "encode_many",
 ]
 
 
@@ -102,6 +107,8 @@ Outcome = Returned | Raised | Gone
 _encoder = msgspec.msgpack.Encoder()
 _calls = msgspec.msgpack.Decoder(Call)
 _replies: msgspec.msgpack.Decoder[Frame | Outcome] = msgspec.msgpack.Decoder(Frame | Outcome)
+_call_lists = msgspec.msgpack.Decoder(list[Call])
+_outcome_lists: msgspec.msgpack.Decoder[list[Outcome]] = msgspec.msgpack.Decoder(list[Outcome])
 
 
 def encode(value: Call | Frame | Outcome) -> bytes:
@@ -117,3 +124,18 @@ def decode_call(data: bytes) -> Call:
 def decode_reply(data: bytes) -> Frame | Outcome:
     """The frame or outcome that `data` holds; `codec.Undecodable` where it holds none."""
     return codec.decode(_replies, data)
+
+
+def encode_many(values: Sequence[Call] | Sequence[Outcome]) -> bytes:
+    """Calls that travel together, or their outcomes, as msgpack."""
+    return _encoder.encode(values)
+
+
+def decode_calls(data: bytes) -> list[Call]:
+    """The calls that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_call_lists, data)
+
+
+def decode_outcomes(data: bytes) -> list[Outcome]:
+    """The outcomes that `data` holds; `codec.Undecodable` where it holds none."""
+    return codec.decode(_outcome_lists, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from contracts.calls import Call, Frame, Outcome
 from contracts.errors import ErrorInfo, bounded
 from infra.pool.base import Profile
 
-__all__ = ["Actor", "ActorLost", "Spawner", "lost", "unfit"]
+__all__ = ["Actor", "ActorLost", "Spawner", "lost", "no_frames", "unfit"]
 
 
 class ActorLost(Exception):
@@ -30,6 +30,10 @@ class Actor(Protocol):
 
     async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
         """Run the call to its outcome. Raises `ActorLost` where that will never be known."""
+        ...
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Run calls that send no frames one after the other, to their outcomes. Raises `ActorLost`."""
         ...
 
     async def cancel(self, job: str) -> bool:
@@ -59,6 +63,11 @@ class Spawner(Protocol):
     def concurrency(self, profile: Profile) -> int:
         """Shared jobs that one actor takes at a time."""
         ...
+
+
+def no_frames(frame: Frame) -> None:
+    """Where frames of a job go that cannot send any."""
+    raise TypeError("a kind that takes no context cannot send frames")
 
 
 def lost(name: str, message: str) -> ErrorInfo:

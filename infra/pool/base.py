@@ -6,7 +6,7 @@ host says. Whatever ends otherwise is `Gone`: the attempt is lost, or its profil
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ from contracts.calls import Call, Frame, Outcome, Raised, Returned
 from contracts.errors import ErrorInfo
 
 __all__ = [
+    "Batch",
     "ConfigError",
     "Execution",
     "Host",
@@ -87,6 +88,18 @@ class Execution(Protocol):
         ...
 
 
+class Batch(Protocol):
+    """Attempts at many jobs on their way, in one call: they run one after the other, in one slot."""
+
+    async def outcomes(self) -> list[Outcome]:
+        """How each ended, in the order of the calls. Where the call dies all are `Gone`, those that had ended too."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Wait `grace_s` for the call to end, then kill what runs it. Nothing of it runs any more on return."""
+        ...
+
+
 class Reservation(Protocol):
     """A slot taken. Whoever holds it must start a call or release it."""
 
@@ -97,6 +110,10 @@ class Reservation(Protocol):
 
     def start(self, call: Call) -> Execution:
         """Begin the attempt. The slot is free again once the execution has ended."""
+        ...
+
+    def start_many(self, calls: Sequence[Call]) -> Batch:
+        """Begin attempts at several jobs that send no frames. The slot is free again once all have ended."""
         ...
 
     def release(self) -> None:

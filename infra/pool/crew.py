@@ -7,6 +7,7 @@ Only then end the calls that it took along, so whoever sees `Gone` knows that no
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import anyio
@@ -16,7 +17,7 @@ from contracts.calls import Call, Gone
 from contracts.errors import ErrorInfo
 from infra.pool.actor import ActorLost, Spawner, lost
 from infra.pool.base import ConfigError, PoolEvent, PoolListener, Profile, Slots
-from infra.pool.execution import Berth, RunningCall
+from infra.pool.execution import Berth, Running, RunningBatch, RunningCall
 from infra.pool.slots import SlotTable, Ticket
 
 __all__ = ["Crew", "Seat", "backoff_s"]
@@ -46,16 +47,27 @@ class Seat:
 
     def start(self, call: Call) -> RunningCall:
         """Begin the attempt. The slot is free again once the execution has ended."""
-        if self._used:
-            raise RuntimeError(f"this slot on {self.actor} is used: reserve another one")
-        self._used = True
-        return self._crew.start(call, self._berth, self._ticket)
+        execution = RunningCall(call, self._berth)
+        self._start(execution)
+        return execution
+
+    def start_many(self, calls: Sequence[Call]) -> RunningBatch:
+        """Begin attempts at several jobs. The slot is free again once all have ended."""
+        batch = RunningBatch(calls, self._berth)
+        self._start(batch)
+        return batch
 
     def release(self) -> None:
         """Give the slot back unused. Does nothing once it is used or given back."""
         if not self._used:
             self._used = True
             self._crew.free(self._ticket)
+
+    def _start(self, running: Running) -> None:
+        if self._used:
+            raise RuntimeError(f"this slot on {self.actor} is used: reserve another one")
+        self._used = True
+        self._crew.start(running, self._berth, self._ticket)
 
 
 class Crew:
@@ -104,16 +116,14 @@ class Crew:
                 return Seat(self, berth, ticket)
             # The actor died in the very turn in which its slot was granted, and the slot with it.
 
-    def start(self, call: Call, berth: Berth, ticket: Ticket) -> RunningCall:
-        """Run a call in a slot. Where the actor has gone meanwhile, the attempt is lost."""
-        execution = RunningCall(call, berth)
+    def start(self, running: Running, berth: Berth, ticket: Ticket) -> None:
+        """Call the actor in a slot. Where it has gone meanwhile, the attempt is lost."""
         if berth.gone:
             assert berth.error is not None
-            execution.end(Gone(error=berth.error))
+            running.lose(Gone(error=berth.error))
         else:
-            berth.running.add(execution)
-            self._tasks.start_soon(self._run, execution, berth, ticket, name=f"{call.job} on {berth.name}")
-        return execution
+            berth.running.add(running)
+            self._tasks.start_soon(self._run, running, berth, ticket, name=f"{running.jobs[0]} on {berth.name}")
 
     def free(self, ticket: Ticket) -> None:
         """Give a slot back."""
@@ -200,22 +210,21 @@ class Crew:
         await berth.actor.kill()
         assert berth.error is not None
         berth.gone = True
-        for execution in berth.running:
-            execution.end(Gone(error=berth.error))
-            execution.scope.cancel()
-        return tuple(sorted(execution.call.job for execution in berth.running))
+        for running in berth.running:
+            running.lose(Gone(error=berth.error))
+            running.scope.cancel()
+        return tuple(sorted(job for running in berth.running for job in running.jobs))
 
-    async def _run(self, execution: RunningCall, berth: Berth, ticket: Ticket) -> None:
-        with execution.scope:
+    async def _run(self, running: Running, berth: Berth, ticket: Ticket) -> None:
+        with running.scope:
             try:
-                outcome = await berth.actor.run(execution.call, execution.hear)
+                await running.carry_out(berth.actor)
             except ActorLost as gone:
                 berth.condemn(gone.error)
                 return
-            berth.executions += 1
-            berth.running.discard(execution)
+            berth.executions += len(running.jobs)
+            berth.running.discard(running)
             self.free(ticket)
-            execution.end(outcome)
 
     async def _turn(self, ticket: Ticket) -> None:
         granted = self._waiting[ticket] = anyio.Event()

@@ -1,18 +1,19 @@
-"""An attempt on its way, and the actor that it is on, as a crew and the runtime share them."""
+"""Attempts on their way, and the actor that they are on, as a crew and the runtime share them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from contracts.calls import Call, Frame, Outcome
+from contracts.calls import Call, Frame, Gone, Outcome
 from contracts.errors import ErrorInfo
 from infra.pool.actor import Actor, ActorLost, lost
 from infra.pool.hosting import is_report
 from infra.pool.mailbox import Mailbox
 
-__all__ = ["Berth", "RunningCall"]
+__all__ = ["Berth", "Running", "RunningBatch", "RunningCall"]
 
 ASK_AGAIN_S = 0.05
 """A job that was called but has not begun yet cannot be asked to stop: ask again after so many seconds."""
@@ -24,7 +25,7 @@ class Berth:
     def __init__(self, name: str, actor: Actor, *, strike: Callable[[Berth], None]) -> None:
         self.name = name
         self.actor = actor
-        self.running: set[RunningCall] = set()
+        self.running: set[Running] = set()
         self.executions = 0
         """Calls that it has brought to an outcome."""
         self.error: ErrorInfo | None = None
@@ -45,19 +46,51 @@ class Berth:
             self._strike(self)
 
 
-class RunningCall:
-    """The `Execution` of every pool."""
+class Running(ABC):
+    """A call to an actor, for one job or for many, from its start to its end."""
 
-    def __init__(self, call: Call, berth: Berth) -> None:
-        self.call = call
+    def __init__(self, jobs: tuple[str, ...], berth: Berth) -> None:
+        self.jobs = jobs
+        """`<kind>.<id>` of each job."""
         self.scope = anyio.CancelScope()
         self._berth = berth
-        self._mailbox: Mailbox[Frame] = Mailbox()
-        self._outcome: Outcome | None = None
         self._ended = anyio.Event()
 
     def __repr__(self) -> str:
-        return f"RunningCall({self.call.job} on {self._berth.name}, {'ended' if self._outcome else 'running'})"
+        state = "ended" if self._ended.is_set() else "running"
+        return f"{type(self).__name__}({', '.join(self.jobs)} on {self._berth.name}, {state})"
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask the job to stop, wait `grace_s`, then kill its actor. Nothing of it runs any more on return."""
+        with anyio.move_on_after(grace_s):
+            await self._stop_gently()
+        if not self._ended.is_set():
+            names = self.jobs[0] if len(self.jobs) == 1 else f"{self.jobs[0]} and {len(self.jobs) - 1} others"
+            message = f"{names} did not stop within {grace_s:g} s, so its actor {self._berth.name} was killed"
+            self._berth.condemn(lost("ActorKilled", message), on_purpose=True)
+        await self._ended.wait()
+
+    @abstractmethod
+    async def carry_out(self, actor: Actor) -> None:
+        """For crews: call the actor, and keep what came of it. Raises `ActorLost`."""
+
+    @abstractmethod
+    def lose(self, gone: Gone) -> None:
+        """For crews: the actor took it along. Does nothing where it has ended."""
+
+    @abstractmethod
+    async def _stop_gently(self) -> None:
+        """Return once it has ended."""
+
+
+class RunningCall(Running):
+    """The `Execution` of every pool."""
+
+    def __init__(self, call: Call, berth: Berth) -> None:
+        super().__init__((call.job,), berth)
+        self.call = call
+        self._mailbox: Mailbox[Frame] = Mailbox()
+        self._outcome: Outcome | None = None
 
     def frames(self) -> AsyncIterator[Frame]:
         """What the job says while it runs; ends with it. Of reports not yet read, the last one counts.
@@ -72,27 +105,23 @@ class RunningCall:
         assert self._outcome is not None
         return self._outcome
 
-    async def stop(self, grace_s: float) -> None:
-        """Ask the job to stop, wait `grace_s`, then kill its actor. Nothing of it runs any more on return."""
-        with anyio.move_on_after(grace_s):
-            await self._ask_to_stop()
-        if self._outcome is None:
-            message = f"{self.call.job} did not stop within {grace_s:g} s, so its actor {self._berth.name} was killed"
-            self._berth.condemn(lost("ActorKilled", message), on_purpose=True)
-        await self._ended.wait()
+    async def carry_out(self, actor: Actor) -> None:
+        self._end(await actor.run(self.call, self._hear))
 
-    def hear(self, frame: Frame) -> None:
-        """For crews: a frame arrived."""
+    def lose(self, gone: Gone) -> None:
+        self._end(gone)
+
+    def _hear(self, frame: Frame) -> None:
         self._mailbox.put(frame, report=is_report(frame))
 
-    def end(self, outcome: Outcome) -> None:
-        """For crews: it has ended. The first outcome counts."""
+    def _end(self, outcome: Outcome) -> None:
+        """The first outcome counts."""
         if self._outcome is None:
             self._outcome = outcome
             self._mailbox.close()
             self._ended.set()
 
-    async def _ask_to_stop(self) -> None:
+    async def _stop_gently(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._ask_until_heard)
             await self._ended.wait()
@@ -104,6 +133,36 @@ class RunningCall:
                 await anyio.sleep(ASK_AGAIN_S)
         except ActorLost as gone:
             self._berth.condemn(gone.error)
+
+
+class RunningBatch(Running):
+    """The `Batch` of every pool."""
+
+    def __init__(self, calls: Sequence[Call], berth: Berth) -> None:
+        super().__init__(tuple(call.job for call in calls), berth)
+        self.calls = calls
+        self._outcomes: list[Outcome] | None = None
+
+    async def outcomes(self) -> list[Outcome]:
+        """How each ended."""
+        await self._ended.wait()
+        assert self._outcomes is not None
+        return self._outcomes
+
+    async def carry_out(self, actor: Actor) -> None:
+        self._end(await actor.run_many(self.calls))
+
+    def lose(self, gone: Gone) -> None:
+        self._end([gone] * len(self.calls))
+
+    def _end(self, outcomes: list[Outcome]) -> None:
+        if self._outcomes is None:
+            self._outcomes = outcomes
+            self._ended.set()
+
+    async def _stop_gently(self) -> None:
+        """Its jobs are short, and which one runs nobody knows."""
+        await self._ended.wait()
 
 
 class _Reader:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from contracts.calls import Call, Emitted, Frame, Gone, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool.actor import lost, unfit
 from infra.pool.base import Host, HostSpec
 
-__all__ = ["build_host", "execute", "is_report", "sealed", "unsealed"]
+__all__ = ["build_host", "execute", "is_report", "sealed", "unsealed", "waited"]
+
+LEAST_S: Final = 0.001
+"""What a call whose time has passed gets: enough to find that out."""
 
 _log = logging.getLogger("jetray.pool")
 
@@ -35,6 +41,11 @@ async def execute(host: Host, call: Call, send: Callable[[Frame], None]) -> Outc
         # SystemExit would otherwise end the event loop under every other job of the actor.
         _log.exception("the host broke over %s", call.job)
         return Gone(error=lost(type(error).__name__, f"what runs {call.kind} broke: {error}"))
+
+
+def waited(call: Call, seconds: float) -> Call:
+    """The call, after its turn among others came so late: what it waited is gone from its time."""
+    return msgspec.structs.replace(call, timeout_s=max(LEAST_S, call.timeout_s - seconds))
 
 
 def sealed(frame: Frame) -> bytes:

@@ -5,17 +5,17 @@ It is for tests and simulations. It kills what can be cancelled; for a job that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
 from contracts.calls import Call, Frame, Outcome, decode_call, encode
 from contracts.errors import ErrorInfo
-from infra.pool.actor import ActorLost, lost
+from infra.pool.actor import ActorLost, lost, no_frames
 from infra.pool.base import Host, HostSpec, Profile
 from infra.pool.crewed import CrewedPool
-from infra.pool.hosting import build_host, execute, sealed, unsealed
+from infra.pool.hosting import build_host, execute, sealed, unsealed, waited
 
 __all__ = ["MemoryPool"]
 
@@ -83,6 +83,10 @@ class _MemoryActor:
                 self._idle.set()
         assert self._cause is not None
         raise ActorLost(self._cause)
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        began = anyio.current_time()
+        return [await self.run(waited(call, anyio.current_time() - began), no_frames) for call in calls]
 
     async def cancel(self, job: str) -> bool:
         return self._host.cancel(job)

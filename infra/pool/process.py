@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -25,10 +25,10 @@ from msgspec.structs import replace
 from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool import birthmark, provenance
-from infra.pool.actor import ActorLost, lost
+from infra.pool.actor import ActorLost, lost, no_frames
 from infra.pool.base import HostSpec, Profile
 from infra.pool.crewed import CrewedPool
-from infra.pool.hosting import unsealed
+from infra.pool.hosting import unsealed, waited
 from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_up, packed
 
 __all__ = ["ProcessPool"]
@@ -106,6 +106,10 @@ class _Child:
         if outcome is None or isinstance(outcome, (Reported, Emitted)):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with {message!r}"))
         return outcome
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        began = anyio.current_time()
+        return [await self.run(waited(call, anyio.current_time() - began), no_frames) for call in calls]
 
     async def cancel(self, job: str) -> bool:
         """The child sees to it that the job hears of it."""

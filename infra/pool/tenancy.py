@@ -8,18 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import anyio
 import anyio.to_thread
 
 from contracts.calls import Call, Frame, Outcome
 from infra.pool import birthmark, guardian
+from infra.pool.actor import no_frames
 from infra.pool.base import Host
 from infra.pool.birthmark import Birthmark
 from infra.pool.exits import contained
-from infra.pool.hosting import execute
+from infra.pool.hosting import execute, waited
 
 __all__ = ["Prepares", "Tenancy"]
 
@@ -29,6 +30,9 @@ LEFTOVERS_S: Final = 5.0
 """How long a finished job's outcome may wait for what it left behind to die."""
 SHORT_S: Final = 1.0
 """In less time than this the system does not use all its process numbers up."""
+
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -54,23 +58,33 @@ class Tenancy:
     async def execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
         """Run the call to its outcome. Of an exclusive one, all that it started has ended by then."""
         with contained():
-            return await self._execute(host, call, send)
+            return await self._alone(host, [call], lambda: execute(host, call, send))
 
-    async def _execute(self, host: Host, call: Call, send: Callable[[Frame], None]) -> Outcome:
-        if not (call.exclusive and self._marked):
-            return await execute(host, call, send)
+    async def execute_many(self, host: Host, calls: Sequence[Call]) -> list[Outcome]:
+        """Run calls that send no frames one after the other. Of exclusive ones, all that they started is over then."""
+
+        async def run() -> list[Outcome]:
+            began = time.monotonic()
+            return [await execute(host, waited(call, time.monotonic() - began), no_frames) for call in calls]
+
+        with contained():
+            return await self._alone(host, calls, run)
+
+    async def _alone(self, host: Host, calls: Sequence[Call], run: Callable[[], Awaitable[T]]) -> T:
+        if not (calls[0].exclusive and self._marked):
+            return await run()
         if isinstance(host, Prepares):
-            host.prepare(call)
+            host.prepare(calls[0])
         self._jobs += 1
         self._mark.wear(self._jobs)
         began, newest = time.monotonic(), birthmark.last_pid()
         try:
-            return await execute(host, call, send)
+            return await run()
         finally:
             self._mark.wear()
             if self._left_something(newest, time.monotonic() - began):
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._end_leftovers, call)
+                    await anyio.to_thread.run_sync(self._end_leftovers, calls)
 
     def _left_something(self, newest: int | None, lasted_s: float) -> bool:
         """Most jobs start no process, and looking at each process of the system costs more than a short job."""
@@ -81,9 +95,10 @@ class Tenancy:
             return False
         return bool(self._mark.carriers(self._jobs, among=birthmark.born_between(newest, now)))
 
-    def _end_leftovers(self, call: Call) -> None:
+    def _end_leftovers(self, calls: Sequence[Call]) -> None:
+        name = calls[0].job if len(calls) == 1 else f"{calls[0].job} and {len(calls) - 1} others"
         killed, left = birthmark.end(self._mark, self._jobs, spare=os.getpid(), within_s=LEFTOVERS_S)
         if killed:
-            _log.info("%s ended and left %d processes running: they were killed", call.job, killed)
+            _log.info("%s ended and left %d processes running: they were killed", name, killed)
         if left:
-            _log.error("%s ended and left %d processes running that cannot be killed", call.job, left)
+            _log.error("%s ended and left %d processes running that cannot be killed", name, left)

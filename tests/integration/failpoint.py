@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from contracts.calls import Call, Frame, Outcome
 from contracts.events import Artifact
-from infra.bus.base import BusError, Delivery, PubAck, Puller, Stored
+from infra.bus.base import BusError, Delivery, Outgoing, PubAck, Puller, Stored
 from infra.bus.nats import NatsBus, connect
-from infra.pool.base import Execution, Pool, Reservation
+from infra.pool.base import Batch, Execution, Pool, Reservation
 from infra.store.base import Store
 from infra.store.objects import ObjectStore
 from tests.simulation.faults import Side, step_of
@@ -77,6 +77,14 @@ class FailingBus:
         with self._point.around(_published(subject), subject):
             return await self._bus.publish(subject, body, headers)
 
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
+        for message in messages:
+            self._point.come_by(_published(message.subject), "before", message.subject)
+        answers = await self._bus.publish_many(messages)
+        for message in messages:
+            self._point.come_by(_published(message.subject), "after", message.subject)
+        return answers
+
     async def last(self, stream: str, subject: str) -> Stored | None:
         with self._point.around(step_of("last", subject), subject):
             return await self._bus.last(stream, subject)
@@ -105,6 +113,15 @@ class FailingBus:
 
     async def ack(self, delivery: Delivery) -> None:
         await self._settle("ack", delivery, lambda: self._bus.ack(delivery))
+
+    async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._point.come_by(step_of("ack", delivery.subject), "before", delivery.subject)
+        await self._bus.ack_many(deliveries)
+        for delivery in deliveries:
+            if self._point.meets(step_of("ack", delivery.subject), "after", delivery.subject):
+                await self._bus.flush()
+                die()
 
     async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:
         await self._settle("nak", delivery, lambda: self._bus.nak(delivery, delay_s))
@@ -166,6 +183,14 @@ class _FailingReservation:
             execution = self._reservation.start(call)
         return _FailingExecution(execution, self._point, call.job)
 
+    def start_many(self, calls: Sequence[Call]) -> Batch:
+        for call in calls:
+            self._point.come_by("run", "before", call.job)
+        batch = self._reservation.start_many(calls)
+        for call in calls:
+            self._point.come_by("run", "after", call.job)
+        return _FailingBatch(batch, self._point, [call.job for call in calls])
+
     def release(self) -> None:
         self._reservation.release()
 
@@ -190,6 +215,23 @@ class _FailingExecution:
     async def stop(self, grace_s: float) -> None:
         with self._point.around("stop", self._job):
             await self._execution.stop(grace_s)
+
+
+class _FailingBatch:
+    def __init__(self, batch: Batch, point: Failpoint, jobs: list[str]) -> None:
+        self._batch = batch
+        self._point = point
+        self._jobs = jobs
+
+    async def outcomes(self) -> list[Outcome]:
+        outcomes = await self._batch.outcomes()
+        for job in self._jobs:
+            self._point.come_by("outcome", "after", job)
+        return outcomes
+
+    async def stop(self, grace_s: float) -> None:
+        with self._point.around("stop", self._jobs[0]):
+            await self._batch.stop(grace_s)
 
 
 class _FailingStore:

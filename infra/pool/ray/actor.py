@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from contracts import codec
-from contracts.calls import Call, Frame, decode_call, encode
+from contracts.calls import Call, Frame, decode_call, decode_calls, encode, encode_many
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
-from infra.pool.actor import unfit
+from infra.pool.actor import no_frames, unfit
 from infra.pool.base import ConfigError, Host, HostSpec
 from infra.pool.hosting import build_host, is_report, sealed
 from infra.pool.mailbox import Mailbox
@@ -68,7 +68,11 @@ class JobActor:
 
     async def run(self, data: bytes) -> bytes:
         """A call that sends no frames, to its outcome."""
-        return encode(await self._tenancy.execute(self._fit_host, decode_call(data), _no_frames))
+        return encode(await self._tenancy.execute(self._fit_host, decode_call(data), no_frames))
+
+    async def run_many(self, data: bytes) -> bytes:
+        """Calls that send no frames, one after the other, to their outcomes."""
+        return encode_many(await self._tenancy.execute_many(self._fit_host, decode_calls(data)))
 
     async def stream(self, data: bytes) -> AsyncIterator[bytes]:
         """A call to its frames and, as the very last item, its outcome. Items that wait travel together."""
@@ -99,7 +103,3 @@ class JobActor:
             mailbox.put(encode(await self._tenancy.execute(self._fit_host, call, send)), report=False)
         finally:
             mailbox.close()
-
-
-def _no_frames(frame: Frame) -> None:
-    raise TypeError("a kind that takes no context cannot send frames")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -16,7 +16,17 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
+from contracts.calls import (
+    Call,
+    Emitted,
+    Frame,
+    Outcome,
+    Reported,
+    decode_outcomes,
+    decode_reply,
+    encode,
+    encode_many,
+)
 from contracts.errors import ErrorInfo
 from infra.pool import birthmark, provenance
 from infra.pool.actor import ActorLost, lost, unfit
@@ -82,6 +92,13 @@ class RayActor:
         if isinstance(outcome, (Reported, Emitted)):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with a frame"))
         return outcome
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        """One plain call for all."""
+        outcomes = decode_outcomes(await _answer(self._handle.run_many.remote(encode_many(calls))))
+        if len(outcomes) != len(calls):
+            raise ActorLost(lost("ProtocolError", f"{self._name} answered {len(calls)} calls with {len(outcomes)}"))
+        return outcomes
 
     async def cancel(self, job: str) -> bool:
         """Ask the host."""

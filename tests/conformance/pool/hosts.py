@@ -135,5 +135,10 @@ class TestHost:
         time.sleep(3600)  # noqa: ASYNC251
         raise AssertionError
 
+    async def _sleeps(self, call: Call, send: Send) -> Returned:
+        """Says nothing, and has no end."""
+        await anyio.sleep_forever()
+        raise AssertionError
+
     async def _dies(self, call: Call, send: Send) -> Returned:
         os._exit(7)

@@ -100,6 +100,60 @@ async def test_what_a_job_prints_does_no_harm(world: World, capfd: pytest.Captur
     assert ("hello" in capfd.readouterr().out) == (not world.separate)
 
 
+# --- many in one call -------------------------------------------------------------------------------------------------
+
+
+async def test_outcomes_of_many_come_in_the_order_of_their_calls(world: World) -> None:
+    async with world.pool() as pool:
+        reservation = await pool.reserve("default", exclusive=True)
+        batch = reservation.start_many(
+            [
+                call("echo", b"1", job="J1", exclusive=True),
+                call("raises", job="J2", exclusive=True),
+                call("breaks", job="J3", exclusive=True),
+                call("echo", b"4", job="J4", exclusive=True),
+            ]
+        )
+        first, second, third, fourth = await batch.outcomes()
+        assert pool.slots("default", exclusive=True).free == 1
+    assert (first, fourth) == (Returned(result=b"1|" + CONFIG), Returned(result=b"4|" + CONFIG))
+    assert isinstance(second, Raised)
+    assert isinstance(third, Gone)
+    assert sum(event.executions for event in world.of("retired")) == 4
+
+
+async def test_a_call_that_is_killed_takes_all_of_its_jobs_along(world: World) -> None:
+    async with world.pool() as pool:
+        reservation = await pool.reserve("default", exclusive=False)
+        batch = reservation.start_many([call("echo", job="J1"), call("sleeps", job="J2"), call("echo", job="J3")])
+        await batch.stop(0.2)
+        outcomes = await batch.outcomes()
+        assert [type(outcome) for outcome in outcomes] == [Gone, Gone, Gone]
+        assert isinstance(await finish(pool, call("echo")), Returned)
+    failed = world.of("failed")[0]
+    assert failed.jobs == ("echo.J1", "echo.J3", "sleeps.J2")
+
+
+async def test_a_call_that_ends_in_time_is_not_killed(world: World) -> None:
+    async with world.pool() as pool:
+        reservation = await pool.reserve("default", exclusive=False)
+        batch = reservation.start_many([call("echo", job="J1"), call("echo", job="J2")])
+        await batch.stop(30)
+        assert [type(outcome) for outcome in await batch.outcomes()] == [Returned, Returned]
+    assert not world.of("failed")
+
+
+async def test_an_actor_that_dies_over_one_of_many_loses_them_all(world: World) -> None:
+    if not world.separate:
+        pytest.skip("a job that ends its process would end the tests")
+    async with world.pool() as pool:
+        reservation = await pool.reserve("default", exclusive=False)
+        batch = reservation.start_many([call("echo", job="J1"), call("dies", job="J2"), call("echo", job="J3")])
+        outcomes = await batch.outcomes()
+        assert [type(outcome) for outcome in outcomes] == [Gone, Gone, Gone]
+        assert isinstance(await finish(pool, call("echo")), Returned)
+
+
 # --- slots ------------------------------------------------------------------------------------------------------------
 
 
