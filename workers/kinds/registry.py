@@ -98,6 +98,11 @@ class Kind:
         """A sync kind needs an actor to itself."""
         return not self.is_async
 
+    @property
+    def is_short(self) -> bool:
+        """Nothing is heard of such a job before its outcome, so many may travel in one call."""
+        return not (self.is_batch or self.takes_context)
+
     def build(self, config: msgspec.Raw | None) -> Callable[..., Any]:
         """What to call for each job. A class is built once a host, with its own part of the settings if it asks."""
         if not inspect.isclass(self.target):

@@ -21,7 +21,7 @@ from infra.store.base import Store
 from workers.core import job as core
 from workers.runtime.patience import patiently
 
-__all__ = ["Attempt", "Throttle", "bounded_result", "call_for"]
+__all__ = ["SLACK_S", "Attempt", "Throttle", "bounded_result", "call_for", "outcome_stimulus", "past_deadline"]
 
 log = logging.getLogger("jetray.attempt")
 
@@ -63,7 +63,7 @@ class Attempt:
                 grace_s = min(self._grace_s(), ends - anyio.current_time())
                 await execution.stop(max(grace_s, 0.0 if call.exclusive else ASKED_S))
             raise
-        self._post(await self._stimulus(outcome, call))
+        self._post(await outcome_stimulus(self._store, outcome, call))
 
     async def _outcome(self, execution: Execution, call: calls.Call) -> calls.Outcome:
         if not call.streams:
@@ -78,14 +78,7 @@ class Attempt:
         with anyio.move_on_after(call.timeout_s + SLACK_S):
             return await execution.outcome()
         await execution.stop(STOP_S)
-        what = "attempt" if call.attempt_deadline else "job"
-        error = ErrorInfo(
-            reason="deadline",
-            type="DeadlineExceeded",
-            message=f"the {what} did not end before its deadline and was killed",
-            retryable=call.attempt_deadline,
-        )
-        return calls.Raised(error=error)
+        return past_deadline(call)
 
     async def _listen(self, execution: Execution, call: calls.Call, group: TaskGroup) -> None:
         throttle = Throttle(self._post, PROGRESS_S, group)
@@ -107,14 +100,28 @@ class Attempt:
         except (Refused, TooLarge) as error:
             log.warning("what %s said on %s is lost: %s", call.job, subject, error)
 
-    async def _stimulus(self, outcome: calls.Outcome, call: calls.Call) -> core.Stimulus:
-        match outcome:
-            case calls.Returned(result=result, artifacts=artifacts):
-                return core.Returned(await bounded_result(self._store, result, _result_name(call)), artifacts)
-            case calls.Raised(error=error, retry_after_s=after):
-                return core.Raised(error, after)
-            case calls.Gone(error=error):
-                return core.Gone(error)
+
+def past_deadline(call: calls.Call) -> calls.Raised:
+    """The outcome of an attempt that was killed at its deadline."""
+    what = "attempt" if call.attempt_deadline else "job"
+    error = ErrorInfo(
+        reason="deadline",
+        type="DeadlineExceeded",
+        message=f"the {what} did not end before its deadline and was killed",
+        retryable=call.attempt_deadline,
+    )
+    return calls.Raised(error=error)
+
+
+async def outcome_stimulus(store: Store, outcome: calls.Outcome, call: calls.Call) -> core.Stimulus:
+    """What an attempt's outcome means to its job; a result over the limit is an artifact by then."""
+    match outcome:
+        case calls.Returned(result=result, artifacts=artifacts):
+            return core.Returned(await bounded_result(store, result, _result_name(call)), artifacts)
+        case calls.Raised(error=error, retry_after_s=after):
+            return core.Raised(error, after)
+        case calls.Gone(error=error):
+            return core.Gone(error)
 
 
 async def bounded_result(store: Store, result: bytes, name: str) -> Raw:

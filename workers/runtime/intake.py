@@ -50,25 +50,39 @@ class Intake:
 
         Raises `Undecided` where a suspect could not be tried out just now.
         """
-        message = inbound.Message(
-            subject=delivery.subject,
-            headers=delivery.headers,
-            body=delivery.body,
-            stream=delivery.stream,
-            sequence=delivery.sequence,
-        )
-        # A replayed or moved message of a route comes from JOBS, and is a foreign domain event all the same.
-        foreign = delivery.stream != JOBS or not delivery.headers.get(h.ORIGIN_SUBJECT, "jobs.").startswith("jobs.")
-        key = (delivery.stream, delivery.sequence)
-        if delivery.number >= SUSPECT and key not in self._survived:
+        if self.suspects(delivery):
+            message, foreign = _as_message(delivery), _is_foreign(delivery)
             error = await self._quarantine.try_out(message, kind, self._limits, foreign=foreign)
             if error is not None:
                 return _received(delivery, kind, inbound.refuse(message, error))
-        read = inbound.read(message, kind.spec, self._limits, foreign=foreign)
-        self._survived[key] = None
+        return self.read(delivery, kind)
+
+    def suspects(self, delivery: Delivery) -> bool:
+        """Whether the message may be what killed a gateway, and is to be received in a child process first."""
+        return delivery.number >= SUSPECT and (delivery.stream, delivery.sequence) not in self._survived
+
+    def read(self, delivery: Delivery, kind: Kind) -> Received:
+        """As `receive`, of what is no suspect."""
+        read = inbound.read(_as_message(delivery), kind.spec, self._limits, foreign=_is_foreign(delivery))
+        self._survived[delivery.stream, delivery.sequence] = None
         if len(self._survived) > SURVIVED:
             self._survived.popitem(last=False)
         return _received(delivery, kind, read)
+
+
+def _as_message(delivery: Delivery) -> inbound.Message:
+    return inbound.Message(
+        subject=delivery.subject,
+        headers=delivery.headers,
+        body=delivery.body,
+        stream=delivery.stream,
+        sequence=delivery.sequence,
+    )
+
+
+def _is_foreign(delivery: Delivery) -> bool:
+    """Whether it is a domain event: so is a replayed or moved message of a route, too, though it comes from JOBS."""
+    return delivery.stream != JOBS or not delivery.headers.get(h.ORIGIN_SUBJECT, "jobs.").startswith("jobs.")
 
 
 def _received(delivery: Delivery, kind: Kind, read: inbound.Accepted | inbound.Refused) -> Received:

@@ -7,18 +7,20 @@ write in flight) the leader is asked, and the very same bytes are sent again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from contracts import events, subjects
 from contracts import headers as h
 from contracts.cloudevents import binary_headers
 from contracts.events import Event, LogEvent, Requeued, Started
-from infra.bus.base import Bus, NoAnswer, Stored, WrongSequence
+from infra.bus.base import Bus, NoAnswer, Outgoing, PubAck, Stored, WrongSequence
 from workers.core.log import EMPTY, LogView
 from workers.runtime.patience import patiently
 from workers.runtime.pressure import Pressure
 
-__all__ = ["Journal", "Written"]
+__all__ = ["Journal", "Write", "Written"]
 
 
 class Written(Struct, frozen=True):
@@ -27,6 +29,17 @@ class Written(Struct, frozen=True):
     sequence: int
     event_id: str
     """Its `ce-id`."""
+
+
+class Write(Struct, frozen=True):
+    """An event on its way into its log."""
+
+    event: LogEvent
+    after: int
+    event_id: str
+    subject: str
+    body: bytes
+    headers: dict[str, str]
 
 
 class Journal:
@@ -43,29 +56,50 @@ class Journal:
         self._pressure = pressure
         self._written = 0
 
+    def prepare(self, event: LogEvent, *, after: int, traceparent: str | None = None) -> Write:
+        """The event as it is to stand after the log's event `after`; each time it is sent it is sent in these bytes."""
+        name = events.event_name(event)
+        event_id = self._next_id()
+        headers = self._headers(event, name, event_id, after, traceparent)
+        return Write(
+            event, after, event_id, subjects.event(event.kind, name, event.job_id), events.encode(event), headers
+        )
+
     async def append(self, event: LogEvent, *, after: int, traceparent: str | None = None) -> Written | LogView:
         """Make the event durable after the log's event `after`, or return the log that stands in its way.
 
         Waits and repeats for as long as it is let: whoever calls it gives up with the lease.
         """
-        name = events.event_name(event)
-        subject = subjects.event(event.kind, name, event.job_id)
-        body = events.encode(event)
-        headers = self._headers(event, name, after, traceparent)
-        event_id = headers[h.CE_ID]
+        return await self.finish(self.prepare(event, after=after, traceparent=traceparent))
+
+    async def append_many(self, writes: Sequence[Write]) -> list[Written | None]:
+        """Send events of many logs together, once. None stands for a write of which `finish` must see what became."""
+        outgoing = [Outgoing(write.subject, write.body, write.headers) for write in writes]
+        answers = await self._bus.publish_many(outgoing)
+        found = [
+            Written(answer.sequence, write.event_id) if isinstance(answer, PubAck) else None
+            for answer, write in zip(answers, writes, strict=True)
+        ]
+        if self._pressure is not None and any(found):
+            self._pressure.wrote("events_full")
+        return found
+
+    async def finish(self, write: Write) -> Written | LogView:
+        """As `append`, of a write that may have been sent already."""
 
         async def once() -> Written | LogView:
             try:
-                return Written((await self._bus.publish(subject, body, headers)).sequence, event_id)
+                acknowledged = await self._bus.publish(write.subject, write.body, write.headers)
+                return Written(acknowledged.sequence, write.event_id)
             except (WrongSequence, NoAnswer):
-                answer = await self._who_won(event, event_id, after)
+                answer = await self._who_won(write)
                 if answer is None:
                     raise
                 return answer
 
         if self._pressure is None:
-            return await patiently(once, what=subject)
-        done = await patiently(once, what=subject, when_full=self._pressure.events_full)
+            return await patiently(once, what=write.subject)
+        done = await patiently(once, what=write.subject, when_full=self._pressure.events_full)
         self._pressure.wrote("events_full")
         return done
 
@@ -102,15 +136,15 @@ class Journal:
         found = await self._last("orchestration.*.*.*")
         return 0 if found is None else found.sequence
 
-    async def _who_won(self, event: LogEvent, ce_id: str, after: int) -> Written | LogView | None:
+    async def _who_won(self, write: Write) -> Written | LogView | None:
         """Ours, another's, or (None) nobody yet."""
-        tail = await self._last(subjects.job_log(event.kind, event.job_id))
+        tail = await self._last(subjects.job_log(write.event.kind, write.event.job_id))
         if tail is None:
             # A log that was expected to go on and is gone was forgotten by age; an empty one may be begun.
-            return None if after == 0 else EMPTY
-        if tail.headers.get(h.CE_ID) == ce_id:
-            return Written(tail.sequence, ce_id)
-        if tail.sequence == after:
+            return None if write.after == 0 else EMPTY
+        if tail.headers.get(h.CE_ID) == write.event_id:
+            return Written(tail.sequence, write.event_id)
+        if tail.sequence == write.after:
             return None
         return await self._view(tail)
 
@@ -137,13 +171,17 @@ class Journal:
     async def _last(self, subject: str) -> Stored | None:
         return await patiently(lambda: self._bus.last(subjects.EVENTS, subject), what=f"reading {subject}")
 
-    def _headers(self, event: LogEvent, name: str, after: int, traceparent: str | None) -> dict[str, str]:
+    def _next_id(self) -> str:
         self._written += 1
-        ce_id = f"{self._nonce}.{self._written}"
+        return f"{self._nonce}.{self._written}"
+
+    def _headers(
+        self, event: LogEvent, name: str, event_id: str, after: int, traceparent: str | None
+    ) -> dict[str, str]:
         headers = binary_headers(
             event_type=events.event_type(event.kind, name),
             gateway=self._gateway,
-            event_id=ce_id,
+            event_id=event_id,
             subject=event.job_id,
             time=event.time,
         )

@@ -6,7 +6,7 @@ Acknowledgements are sent once: a lost one brings the message back, and the log 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -98,6 +98,10 @@ class Settle:
     async def ack(self, delivery: Delivery) -> None:
         """Done. Never sent while disconnected; then the message comes back."""
         await self._send("ack", delivery, self._bus.ack(delivery))
+
+    async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
+        """Done, each of them."""
+        await self._send("ack", deliveries[0], self._bus.ack_many(deliveries))
 
     async def nak(self, delivery: Delivery, delay_s: float) -> None:
         """Again, after `delay_s`. Never sent while disconnected; then it comes back with the lease's end."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from contracts.calls import Call, Outcome
 from contracts.codec import encode
-from contracts.events import Requeued, Started
+from contracts.events import LogEvent, Requeued, Started
 from contracts.fleet import IntakeRefused
 from infra.bus.base import Delivery, NoSuchSubject, StreamFull, TooLarge
 from infra.pool.base import Reservation
@@ -22,11 +23,11 @@ from workers.core.lifecycle import decide
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
 from workers.runtime import terms
-from workers.runtime.attempt import Attempt, call_for
+from workers.runtime.attempt import Attempt, call_for, outcome_stimulus
 from workers.runtime.conduct import Conduct
 from workers.runtime.inbox import Inbox
 from workers.runtime.intake import Received
-from workers.runtime.journal import Written
+from workers.runtime.journal import Write, Written
 from workers.runtime.lease import Lease
 from workers.runtime.quarantine import Undecided
 from workers.runtime.reissue import reissue
@@ -41,54 +42,141 @@ LOOK_AGAIN_S = 0.05
 """Before the log is read again, where another delivery here is just opening the attempt."""
 
 
-class Worker:
-    """Takes a delivery from its arrival to its settling. Await `run` once."""
+class Stoppable(Protocol):
+    """What can be stopped."""
 
-    def __init__(self, rooms: Rooms, kind: Kind, delivery: Delivery) -> None:
+    def cancel(self) -> None:
+        """Stop it soon."""
+        ...
+
+
+class Worker:
+    """Takes a delivery from its arrival to its settling: by itself (`run`), or as one of many on a train.
+
+    On a train others carry out what is decided, for many at once, until one is not like the others; then it goes on by
+    itself (`go_on`). `settled` is called once it holds nothing of the delivery any more.
+    """
+
+    def __init__(
+        self, rooms: Rooms, kind: Kind, delivery: Delivery, settled: Callable[[], None] = lambda: None
+    ) -> None:
         self._rooms = rooms
         self._kind = kind
-        self._delivery = delivery
+        self._settled = settled
         self._inbox: Inbox[core.Stimulus] = Inbox()
-        self._reading = anyio.CancelScope()
-        self._queueing = anyio.CancelScope()
-        self._attempt = anyio.CancelScope()
-        self._attempt_over = anyio.Event()
+        self._held: anyio.CancelScope | None = None
+        self._reading: anyio.CancelScope | None = None
+        self._queueing: anyio.CancelScope | None = None
+        self._attempt_over: anyio.Event | None = None
+        self._interrupted = False
         self._grace_s = rooms.settings.gateway.grace_s
         self._reservation: Reservation | None = None
+        self._begun: Write | None = None
         self._told: LogView | None = None
         self._ran: core.Run | None = None
         self._drained = False
         self._lease: Lease
-        self._received: Received
+        self.delivery = delivery
+        self.received: Received
         self.job: Job | None = None
+        self.attempt: Stoppable | None = None
+        """What stops the attempt, while there is one."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the lease is lost while another drives."""
+        self.on_ran: Callable[[int, float], None] = lambda jobs, seconds: None
+        """Called with 1, and the seconds that its attempt took on the pool."""
 
     def __repr__(self) -> str:
-        return f"Worker({self._kind.name}, {self._delivery.stream}:{self._delivery.sequence})"
+        return f"Worker({self._kind.name}, {self.delivery.stream}:{self.delivery.sequence})"
+
+    @property
+    def lost(self) -> bool:
+        """Whether its lease is lost. Nothing may be sent on the delivery any more."""
+        self._rooms.leases.check(self._lease)
+        return self._lease.lost
 
     async def run(self) -> None:
         """To the end of what this gateway may do with the delivery."""
-        with anyio.CancelScope() as held:
-            self._lease = self._rooms.leases.hold(self._delivery, lambda: self._lost(held))
-            # Under no id as yet: so a gateway that drains knows of it.
-            self._rooms.live.enter(self, self._kind.name, "")
+        self._hold("")
+        await self._alone(self._from_arrival)
+
+    async def go_on(self, commands: Sequence[core.Command], begun: Write | None = None) -> None:
+        """By itself from here on: first these commands, and what its inbox holds.
+
+        `begun` is the write of a first command to append, which may have been sent already.
+        """
+        self.attempt, self._begun = None, begun
+        await self._alone(lambda: self._drive(commands))
+
+    async def go_on_with(self, outcome: Outcome, call: Call) -> None:
+        """By itself from here on: its attempt, which others ran, has ended so."""
+        self.attempt = None
+
+        async def work() -> None:
+            self._inbox.put(await outcome_stimulus(self._rooms.store, outcome, call))
+            await self._drive(())
+
+        await self._alone(work)
+
+    async def go_on_alone(self, reservation: Reservation) -> None:
+        """By itself from here on: it has a slot."""
+        self._reservation = reservation
+        await self._alone(lambda: self._drive(self.begin(reservation.actor)))
+
+    def board(self, received: Received) -> None:
+        """Hold what was received, for others to drive."""
+        self.received = received
+        self._hold(received.ticket.job_id)
+
+    def alight(self) -> None:
+        """Hold it no more."""
+        self._rooms.live.leave(self)
+        self._rooms.leases.release(self._lease)
+        if self._reservation is not None:
+            self._reservation.release()
+        self._settled()
+
+    def _hold(self, job_id: str) -> None:
+        self._lease = self._rooms.leases.hold(self.delivery, self._lose)
+        # Under no id as yet, where it must be read first: so a gateway that drains knows of it.
+        self._rooms.live.enter(self, self._kind.name, job_id)
+
+    async def _alone(self, work: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as self._held:
             try:
-                received = await self._read_in()
-                if received is not None:
-                    self._received = received
-                    await self._work()
+                if not self.lost:
+                    await work()
             except anyio.get_cancelled_exc_class():
-                await self._give_back()
+                await self.give_back()
                 raise
             finally:
-                self._rooms.live.leave(self)
-                self._rooms.leases.release(self._lease)
-                if self._reservation is not None:
-                    self._reservation.release()
+                self.alight()
+
+    async def _from_arrival(self) -> None:
+        received = await self._read_in()
+        if received is None:
+            return
+        self.received = received
+        ticket = received.ticket
+        self._rooms.live.enter(self, ticket.kind, ticket.job_id)
+        if await self._reserve():
+            await self._drive(self.begin(None if self._reservation is None else self._reservation.actor))
+        else:
+            await self._rooms.settle.nak(self.delivery, 0.0)
+
+    async def _drive(self, commands: Sequence[core.Command]) -> None:
+        ticket = self.received.ticket
+        try:
+            await self._loop_beside_attempt(commands)
+        finally:
+            if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
+                self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
     def unqueue(self) -> None:
         """The gateway stops: what is still being read, or waits for a slot, is given back at once."""
-        self._reading.cancel()
-        self._queueing.cancel()
+        for scope in (self._reading, self._queueing):
+            if scope is not None:
+                scope.cancel()
 
     def drain(self) -> None:
         """The grace period is over: give the delivery back. A worker that is about to end anyway goes on to its end."""
@@ -112,113 +200,142 @@ class Worker:
         """Carry on under a newer delivery of the same job; False where the attempt is over."""
         if self.job is None or self.job.phase not in (Phase.RUNNING, Phase.REPORTING):
             return False
-        self._delivery = self._lease.delivery = delivery
+        self.delivery = self._lease.delivery = delivery
         self._lease.renewed = lease.renewed
         self._inbox.put(core.Adopted(received.ticket))
         return True
 
     def opened(self, opening: Started | Requeued | None) -> bool:
         """Whether `opening` is the `started` of this very delivery."""
-        ticket = self._received.ticket
+        ticket = self.received.ticket
         return isinstance(opening, Started) and (opening.origin, opening.delivery) == (ticket.origin, ticket.delivery)
 
-    async def _work(self) -> None:
-        ticket = self._received.ticket
-        self._rooms.live.enter(self, ticket.kind, ticket.job_id)
-        try:
-            if not await self._reserve():
-                await self._rooms.settle.nak(self._delivery, 0.0)
-                return
-            await self._loop_beside_attempt()
-        finally:
-            if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
-                self._rooms.fleet.forget(ticket.kind, ticket.job_id)
+    def begin(self, actor: str | None) -> Sequence[core.Command]:
+        """What is to be done first, now that `actor` has room for it."""
+        settings, kind, error = self._rooms.settings, self._kind, self.received.error
+        self.job = Job(
+            ticket=self.received.ticket,
+            policy=terms.policy(settings, kind),
+            gateway=settings.gateway.name,
+            actor=actor,
+            limit_s=min(terms.deadline_s(settings, kind), self.received.deadline_s or math.inf),
+            stored=self.delivery.stored,
+        )
+        return self.step(core.Delivered() if error is None else core.Undecodable(error))
+
+    def step(self, stimulus: core.Stimulus) -> Sequence[core.Command]:
+        """Take in what happened; what is to be done about it."""
+        assert self.job is not None
+        before = self.job.phase
+        crowded, full = self._rooms.delayed.crowded(self.delivery.consumer)
+        if (crowded, full) != (self.job.crowded, self.job.full):
+            self.job = msgspec.structs.replace(self.job, crowded=crowded, full=full)
+        self.job, commands = decide(self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter())
+        log.debug("%s: %s -> %s", self, before.value, self.job.phase.value)
+        return commands
+
+    def prepare(self, command: core.Append) -> Write:
+        """The write that appends the event."""
+        return self._rooms.journal.prepare(command.event, after=command.after, traceparent=self.received.traceparent)
+
+    def stored(self, event: LogEvent, written: Written) -> core.Stored:
+        """The event is durable."""
+        self._rooms.fleet.appended(event)
+        return core.Stored(written.sequence, written.event_id)
+
+    def call(self, started: Started) -> Call:
+        """The call that a durable `started` allows."""
+        return call_for(
+            started,
+            body=encode(self.received.input),
+            now=self._rooms.bus.server_now().timestamp(),
+            exclusive=self._kind.exclusive,
+            streams=self._kind.takes_context,
+            traceparent=self.received.traceparent,
+            limit_s=terms.attempt_deadline_s(self._rooms.settings, self._kind),
+        )
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its attempt is to be stopped, or not to begin: what its inbox holds says why."""
+        return self._interrupted or (self._told is not None and self._is_news(self._told))
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the run's deadline has not passed."""
+        assert self.job is not None
+        return self.job.deadline is None or self._rooms.bus.server_now() < self.job.deadline
+
+    @property
+    def grace_s(self) -> float:
+        """What a stopped attempt gets to end by itself."""
+        return self._grace_s
 
     async def _read_in(self) -> Received | None:
         """What the delivery asks for; None where that cannot be told now, or the gateway drains first."""
         delay_s = 0.0
-        with self._reading:
+        with anyio.CancelScope() as self._reading:
             try:
-                return await self._rooms.intake.receive(self._delivery, self._kind)
+                return await self._rooms.intake.receive(self.delivery, self._kind)
             except Undecided as error:
                 delay_s = error.delay_s
                 log.warning("%s comes again in %.0f s: %s", self, delay_s, error)
-        await self._rooms.settle.nak(self._delivery, delay_s)
+        await self._rooms.settle.nak(self.delivery, delay_s)
         return None
 
-    async def _give_back(self) -> None:
+    async def give_back(self) -> None:
         """What a drain could not bring to its end in time, as while EVENTS is full, comes back at once all the same."""
         if self._drained and not self._lease.lost:
             with anyio.move_on_after(LAST_NAK_S, shield=True):
-                await self._rooms.settle.nak(self._delivery, 0.0)
+                await self._rooms.settle.nak(self.delivery, 0.0)
 
     async def _reserve(self) -> bool:
         """Take a slot, for what needs one; False where the gateway drains first."""
-        if self._kind.is_batch or self._received.error is not None:
+        if self._kind.is_batch or self.received.error is not None:
             return True
-        profile = terms.profile(self._rooms.settings, self._kind)
-        with self._queueing:
-            self._reservation = await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
+        with anyio.CancelScope() as self._queueing:
+            self._reservation = await self._slot()
         return self._reservation is not None
 
-    async def _loop_beside_attempt(self) -> None:
-        if not (self._kind.is_batch or self._kind.takes_context):
+    async def _slot(self) -> Reservation:
+        profile = terms.profile(self._rooms.settings, self._kind)
+        return await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
+
+    async def _loop_beside_attempt(self, commands: Sequence[core.Command]) -> None:
+        if self._kind.is_short:
             # Nothing is heard of it before its outcome, so there is nothing to do beside it: a task saved a short job.
-            await self._loop(None)
+            await self._loop(commands, None)
             return
         async with anyio.create_task_group() as group:
-            await self._loop(group)
+            await self._loop(commands, group)
 
-    async def _loop(self, group: TaskGroup | None) -> None:
-        """Decide, carry out, and decide again with what came of it."""
-        self.job = self._first()
-        error = self._received.error
-        stimulus: core.Stimulus = core.Delivered() if error is None else core.Undecodable(error)
+    async def _loop(self, commands: Sequence[core.Command], group: TaskGroup | None) -> None:
+        """Carry out what was decided, and decide again with what came of it."""
         while True:
-            before = self.job.phase
-            crowded, full = self._rooms.delayed.crowded(self._delivery.consumer)
-            if (crowded, full) != (self.job.crowded, self.job.full):
-                self.job = msgspec.structs.replace(self.job, crowded=crowded, full=full)
-            self.job, commands = decide(
-                self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter()
-            )
-            log.debug("%s: %s -> %s", self, before.value, self.job.phase.value)
             answer: core.Stimulus | None = None
             for command in commands:
                 answer = await self._carry_out(command, group)
+            assert self.job is not None
             if self.job.phase is Phase.SETTLED:
                 return
             stimulus = answer if answer is not None else await self._inbox.get()
-            self._rooms.leases.check(self._lease)
-            if self._lease.lost:
+            if self.lost:
                 # In the very turn in which this arrived: too late for the cancellation to be seen here.
                 return
-
-    def _first(self) -> Job:
-        settings, kind = self._rooms.settings, self._kind
-        return Job(
-            ticket=self._received.ticket,
-            policy=terms.policy(settings, kind),
-            gateway=settings.gateway.name,
-            actor=None if self._reservation is None else self._reservation.actor,
-            limit_s=min(terms.deadline_s(settings, kind), self._received.deadline_s or math.inf),
-            stored=self._delivery.stored,
-        )
+            commands = self.step(stimulus)
 
     async def _carry_out(self, command: core.Command, group: TaskGroup | None) -> core.Stimulus | None:
         return await _HANDS[type(command)](self, command, group)
 
     async def _append(self, command: core.Append, group: TaskGroup | None) -> core.Stimulus:
-        done = await self._rooms.journal.append(
-            command.event, after=command.after, traceparent=self._received.traceparent
-        )
+        write, self._begun = self._begun or self.prepare(command), None
+        done = await self._rooms.journal.finish(write)
         if isinstance(done, Written):
-            self._rooms.fleet.appended(command.event)
-            return core.Stored(done.sequence, done.event_id)
+            return self.stored(command.event, done)
         return core.LogRead(self._seen(done))
 
     async def _read(self, command: core.Read, group: TaskGroup | None) -> core.Stimulus:
-        ticket = self._received.ticket
+        ticket = self.received.ticket
         return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
 
     async def _probe(self, command: core.Probe, group: TaskGroup | None) -> core.Stimulus:
@@ -228,25 +345,27 @@ class Worker:
     async def _run(self, command: core.Run, group: TaskGroup | None) -> None:
         self._ran = command
         self._rooms.live.runs(self)
+        self.attempt = scope = anyio.CancelScope()
+        over = self._attempt_over = anyio.Event()
+        if group is None and self.interrupted:
+            scope.cancel()
         if group is None:
-            if self._told is not None and self._is_news(self._told):
-                self._attempt.cancel()
-            await self._attempt_it(command)
+            await self._attempt_it(command, scope, over)
         else:
-            group.start_soon(self._attempt_it, command)
+            group.start_soon(self._attempt_it, command, scope, over)
 
-    async def _attempt_it(self, command: core.Run) -> None:
+    async def _attempt_it(self, command: core.Run, scope: anyio.CancelScope, over: anyio.Event) -> None:
         try:
-            with self._attempt:
+            with scope:
                 if self._kind.is_batch:
                     await self._conduct(command)
                 else:
                     await self._attempt_on_pool(command.started)
         finally:
-            self._attempt_over.set()
+            over.set()
 
     async def _conduct(self, command: core.Run) -> None:
-        conduct = Conduct(self._rooms, self._kind, self._received, command.started, self._hear)
+        conduct = Conduct(self._rooms, self._kind, self.received, command.started, self._hear)
         if command.asked is not None:
             await conduct.cancel(command.asked)
         elif command.error is not None:
@@ -257,23 +376,14 @@ class Worker:
     async def _end_children(self, command: core.EndChildren, group: TaskGroup | None) -> None:
         assert self._ran is not None, "a batch is cancelled by its holder once it has begun"
         await self._stop(core.Stop(), group)
-        self._attempt, self._attempt_over = anyio.CancelScope(), anyio.Event()
         await self._run(core.Run(self._ran.started, asked=command.asked), group)
 
     async def _attempt_on_pool(self, started: Started) -> None:
-        reservation, self._reservation = self._reservation, None
-        assert reservation is not None
-        call = call_for(
-            started,
-            body=encode(self._received.input),
-            now=self._rooms.bus.server_now().timestamp(),
-            exclusive=self._kind.exclusive,
-            streams=self._kind.takes_context,
-            traceparent=self._received.traceparent,
-            limit_s=terms.attempt_deadline_s(self._rooms.settings, self._kind),
-        )
+        reservation, self._reservation = self._reservation or await self._slot(), None
         attempt = Attempt(self._rooms.bus, self._rooms.store, self._hear, lambda: self._grace_s)
-        await attempt.run(reservation, call)
+        began = anyio.current_time()
+        await attempt.run(reservation, self.call(started))
+        self.on_ran(1, anyio.current_time() - began)
 
     def _hear(self, stimulus: core.Stimulus) -> None:
         """From the attempt. Of reports that wait to be appended, as while EVENTS is full, only the last is worth it."""
@@ -283,45 +393,44 @@ class Worker:
             self._inbox.put(stimulus)
 
     async def _stop(self, command: core.Stop, group: TaskGroup | None) -> None:
-        self._attempt.cancel()
-        await self._attempt_over.wait()
+        if self.attempt is not None and self._attempt_over is not None:
+            self.attempt.cancel()
+            await self._attempt_over.wait()
 
     async def _bury(self, command: core.Bury, group: TaskGroup | None) -> core.Stimulus:
         sequence = await self._rooms.settle.bury(
-            self._delivery, self._received.ticket, command.reason, run=command.run, attempts=command.attempts
+            self.delivery, self.received.ticket, command.reason, run=command.run, attempts=command.attempts
         )
         return core.Buried(sequence)
 
     async def _refuse(self, command: core.Refuse, group: TaskGroup | None) -> None:
-        ticket = self._received.ticket
-        sequence = await self._rooms.settle.bury(
-            self._delivery, ticket, command.reason, run=ticket.run or 1, attempts=0
-        )
+        ticket = self.received.ticket
+        sequence = await self._rooms.settle.bury(self.delivery, ticket, command.reason, run=ticket.run or 1, attempts=0)
         self._rooms.fleet.say(
             IntakeRefused, kind=ticket.kind, job_id=ticket.job_id, reason=command.reason, dlq_sequence=sequence
         )
         await self._rooms.settle.pay_refused(ticket, sequence)
 
     async def _pay(self, command: core.Pay, group: TaskGroup | None) -> None:
-        await self._rooms.settle.pay(self._received.ticket, command.end, command.sequence)
+        await self._rooms.settle.pay(self.received.ticket, command.end, command.sequence)
 
     async def _hand_over(self, command: core.HandOver, group: TaskGroup | None) -> core.Stimulus:
-        ticket = self._received.ticket
+        ticket = self.received.ticket
         runner = self._rooms.live.runner(ticket.kind, ticket.job_id)
-        if runner is not None and runner.adopt(self._received, self._delivery, self._lease):
+        if runner is not None and runner.adopt(self.received, self.delivery, self._lease):
             return core.HandedOver()
         await anyio.sleep(LOOK_AGAIN_S)
         return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
 
     async def _ack(self, command: core.Ack, group: TaskGroup | None) -> None:
-        await self._rooms.settle.ack(self._delivery)
+        await self._rooms.settle.ack(self.delivery)
 
     async def _nak(self, command: core.Nak, group: TaskGroup | None) -> None:
-        await self._rooms.settle.nak(self._delivery, command.delay_s)
-        self._rooms.delayed.gave_back(self._delivery, command.delay_s)
+        await self._rooms.settle.nak(self.delivery, command.delay_s)
+        self._rooms.delayed.gave_back(self.delivery, command.delay_s)
 
     async def _move(self, command: core.Move, group: TaskGroup | None) -> core.Stimulus:
-        ticket, delivery = self._received.ticket, self._delivery
+        ticket, delivery = self.received.ticket, self.delivery
         try:
             await reissue(
                 self._rooms.bus,
@@ -353,15 +462,20 @@ class Worker:
     def _interrupt(self, stimulus: core.Stimulus) -> None:
         """Feed in what stops the attempt; one that the loop itself waits for is stopped at once."""
         self._inbox.put(stimulus)
-        if not (self._kind.is_batch or self._kind.takes_context):
-            self._attempt.cancel()
+        if self._kind.is_short:
+            self._interrupted = True
+            if self.attempt is not None:
+                self.attempt.cancel()
 
-    def _lost(self, held: anyio.CancelScope) -> None:
+    def _lose(self) -> None:
         """The lease ends: what runs is killed at once, and nothing is sent on this delivery any more."""
         self._grace_s = 0.0
         if self.job is not None and self.job.phase is not Phase.SETTLED:
             self.job, _ = decide(self.job, core.LeaseLost(), now=self._rooms.bus.server_now())
-        held.cancel()
+        if self._held is None:
+            self.on_lost()
+        else:
+            self._held.cancel()
 
 
 _HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stimulus | None]]] = {

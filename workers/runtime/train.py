@@ -1,0 +1,176 @@
+"""Short jobs that travel together: their `started` in one write, their attempts in one call, their ends in one write.
+
+What is to be done about each is decided as for any job. Only what is to be done for all is done for all at once;
+whoever is to do anything else gets off, and goes on by itself from there: who was refused, whose outcome is no result,
+who is interrupted. When the call dies nobody knows over which of its jobs, so it is taken apart: each is run again by
+itself, in the same attempt, and whichever dies once more is the one that pays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import Raw
+
+from contracts.calls import Call, Gone, Outcome, Returned
+from contracts.events import RESULT_LIMIT
+from infra.pool.base import Batch, Reservation
+from workers.core import job as core
+from workers.runtime.attempt import SLACK_S, past_deadline
+from workers.runtime.rooms import Rooms
+from workers.runtime.worker import Worker
+
+__all__ = ["Train"]
+
+Rider = tuple[Worker, Sequence[core.Command]]
+"""A job, and what is to be done about it next."""
+
+ASKED_S: Final = 0.1
+"""What a call gets at least in which a job is to be stopped: most end in that time, and nobody need be killed."""
+
+
+class Train:
+    """Jobs of one kind from their slot to their settling. Await `run` once."""
+
+    def __init__(
+        self, rooms: Rooms, work: TaskGroup, riders: Sequence[Worker], learn: Callable[[int, float], None]
+    ) -> None:
+        self._rooms = rooms
+        self._work = work
+        self._aboard = dict.fromkeys(riders)
+        self._learn = learn
+        self._ends = math.inf
+        self._waiting: anyio.CancelScope | None = None
+
+    async def run(self, reservation: Reservation) -> None:
+        """Until all are settled, or go on by themselves."""
+        try:
+            riders: list[Rider] = []
+            for worker in [*self._aboard]:
+                worker.attempt = seat = _Seat(self, worker)
+                worker.on_lost = seat.cancel
+                riders.append((worker, worker.begin(reservation.actor)))
+            riders = await self._call(reservation, await self._append(riders))
+            await self._settle(await self._append(riders))
+        except anyio.get_cancelled_exc_class():
+            for worker in [*self._aboard]:
+                await worker.give_back()
+                self._alight(worker)
+            raise
+        finally:
+            reservation.release()
+
+    def stop(self, grace_s: float) -> None:
+        """The call must end, if not within `grace_s` then by its death."""
+        self._ends = min(self._ends, anyio.current_time() + max(grace_s, ASKED_S))
+        if self._waiting is not None:
+            self._waiting.deadline = min(self._waiting.deadline, self._ends)
+
+    # What is done for all at once
+
+    async def _append(self, riders: Sequence[Rider]) -> list[Rider]:
+        """Append the event of each; those who are left once these are durable."""
+        appending: list[tuple[Worker, core.Append]] = []
+        for worker, commands in riders:
+            match commands:
+                case (core.Append() as command,):
+                    appending.append((worker, command))
+                case _:
+                    self._let_off(worker, *commands)
+        if not appending:
+            return []
+        writes = [worker.prepare(command) for worker, command in appending]
+        answers = await self._rooms.journal.append_many(writes)
+        left: list[Rider] = []
+        for (worker, command), write, written in zip(appending, writes, answers, strict=True):
+            if worker.lost:
+                self._alight(worker)
+            elif written is None:
+                # Refused, or nobody knows.
+                self._let_off(worker, command, begun=write)
+            else:
+                left.append((worker, worker.step(worker.stored(command.event, written))))
+        return left
+
+    async def _call(self, reservation: Reservation, riders: Sequence[Rider]) -> list[Rider]:
+        """Run each; those who are left with their results."""
+        running: list[tuple[Worker, core.Run, Call]] = []
+        for worker, commands in riders:
+            match commands:
+                case (core.Run() as command,) if not worker.interrupted:
+                    self._rooms.live.runs(worker)
+                    running.append((worker, command, worker.call(command.started)))
+                case _:
+                    self._let_off(worker, *commands)
+        if not running:
+            return []
+        outcomes = await self._outcomes(reservation.start_many([call for _, _, call in running]), running)
+        died = all(isinstance(outcome, Gone) for outcome in outcomes)
+        left: list[Rider] = []
+        for (worker, command, call), outcome in zip(running, outcomes, strict=True):
+            if worker.lost:
+                self._alight(worker)
+            elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
+                left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
+            elif died and worker.in_time:
+                self._let_off(worker, command)
+            else:
+                self._part(worker, worker.go_on_with, past_deadline(call) if died else outcome, call)
+        return left
+
+    async def _outcomes(self, batch: Batch, running: Sequence[tuple[Worker, core.Run, Call]]) -> list[Outcome]:
+        began = anyio.current_time()
+        ends = min(self._ends, began + min(call.timeout_s for _, _, call in running) + SLACK_S)
+        try:
+            with anyio.CancelScope(deadline=ends) as self._waiting:
+                outcomes = await batch.outcomes()
+                self._learn(len(running), anyio.current_time() - began)
+                return outcomes
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await batch.stop(0.0)
+            raise
+        await batch.stop(0.0)
+        return await batch.outcomes()
+
+    async def _settle(self, riders: Sequence[Rider]) -> None:
+        """Acknowledge each that owes nothing."""
+        done: list[Worker] = []
+        for worker, commands in riders:
+            match commands:
+                case (core.Pay(end=end), core.Ack()) if end.parent is None and worker.received.ticket.parent is None:
+                    done.append(worker)
+                case _:
+                    self._let_off(worker, *commands)
+        if done:
+            await self._rooms.settle.ack_many([worker.delivery for worker in done])
+        for worker in done:
+            self._alight(worker)
+
+    # Getting off
+
+    def _let_off(self, worker: Worker, *commands: core.Command, begun: Any = None) -> None:
+        self._part(worker, worker.go_on, commands, begun)
+
+    def _part(self, worker: Worker, go_on: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        del self._aboard[worker]
+        self._work.start_soon(go_on, *arguments, name=repr(worker))
+
+    def _alight(self, worker: Worker) -> None:
+        del self._aboard[worker]
+        worker.alight()
+
+
+class _Seat:
+    """What stops a job on a train: the whole call must end for it."""
+
+    def __init__(self, train: Train, worker: Worker) -> None:
+        self._train = train
+        self._worker = worker
+
+    def cancel(self) -> None:
+        self._train.stop(self._worker.grace_s)
