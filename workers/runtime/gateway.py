@@ -6,6 +6,7 @@ rest, so that the bus is served meanwhile.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,6 +21,7 @@ from contracts.subjects import JOBS, KINDS
 from infra.bus.base import Bus, BusError, Delivery, TooLarge
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
+from workers.core.credit import ahead
 from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.control import Control
@@ -30,7 +32,7 @@ from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.live import Live
 from workers.runtime.pressure import Pressure
-from workers.runtime.pull import Credit, Lane, pull
+from workers.runtime.pull import Credit, Lane, Settled, pull
 from workers.runtime.quarantine import Quarantine
 from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
@@ -74,7 +76,7 @@ class Gateway:
         fleet = Fleet(bus, gateway=name, nonce=nonce, versions=versions)
         pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
         pressure.changed = self._notify_credits
-        pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(count)
+        pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
         self._rooms = Rooms(
             settings=settings,
             bus=bus,
@@ -137,9 +139,11 @@ class Gateway:
 
     async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
         rooms = self._rooms
+        handle = functools.partial(self._handle, work)
         for lane in await self._lanes():
-            credit = self._credit_of(lane.kind)
-            pulls.start_soon(pull, rooms.bus, lane, credit, work, self._handle, rooms.pressure.paused)
+            pulls.start_soon(pull, rooms.bus, lane, self._credit_of(lane.kind), handle)
+        for credit in self._credits.values():
+            pulls.start_soon(credit.serve)
         rooms.fleet.state = "serving"
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
@@ -147,7 +151,7 @@ class Gateway:
     async def _lanes(self) -> list[Lane]:
         rooms = self._rooms
         lanes = [
-            Lane(stream=JOBS, consumer=lane_durable(kind.name, high=high), kind=kind)
+            Lane(stream=JOBS, consumer=lane_durable(kind.name, high=high), kind=kind, high=high)
             for kind in rooms.kinds.values()
             for high in (True, False)
         ]
@@ -158,20 +162,37 @@ class Gateway:
         return lanes
 
     def _credit_of(self, kind: Kind) -> Credit:
+        name = "" if kind.is_batch else terms.profile(self._rooms.settings, kind)
+        credit = self._credits.get(name)
+        if credit is None:
+            credit = Credit(self._room, per_slot=self._per_slot, paused=self._rooms.pressure.paused)
+            self._credits[name] = credit
+        return credit
+
+    def _room(self, kind: Kind) -> tuple[int, int]:
+        """Slots for a kind's jobs, and how many slots' worth of them may be fetched ahead."""
+        gateway = self._rooms.settings.gateway
         if kind.is_batch:
-            name, capacity = "", lambda: self._rooms.settings.gateway.open_batches
-        else:
-            profile, exclusive = terms.profile(self._rooms.settings, kind), kind.exclusive
-            name = f"{profile} {exclusive}"
+            return gateway.open_batches, 0
+        profile = terms.profile(self._rooms.settings, kind)
+        # Not the total: while Ray starts or is away, another gateway has room for what this one would hold.
+        slots = self._rooms.pool.slots(profile, exclusive=kind.exclusive).ready
+        actors = self._rooms.pool.slots(profile, exclusive=True).ready
+        return slots, ahead(gateway.prefetch, slots, actors)
 
-            def capacity() -> int:
-                # Not the total: while Ray starts or is away, another gateway has room for what this one would hold.
-                return self._rooms.pool.slots(profile, exclusive=exclusive).ready
+    def _per_slot(self, kind: Kind) -> int:
+        """Messages of a kind that one slot takes at once."""
+        return 1
 
-        return self._credits.setdefault(name, Credit(capacity))
+    def _handle(self, work: TaskGroup, kind: Kind, deliveries: list[Delivery], settled: Settled) -> None:
+        for delivery in deliveries:
+            work.start_soon(self._one, kind, delivery, settled, name=f"{delivery.consumer} {delivery.sequence}")
 
-    async def _handle(self, kind: Kind, delivery: Delivery) -> None:
-        await Worker(self._rooms, kind, delivery).run()
+    async def _one(self, kind: Kind, delivery: Delivery, settled: Settled) -> None:
+        try:
+            await Worker(self._rooms, kind, delivery).run()
+        finally:
+            settled()
 
     def _control(self) -> Control:
         rooms, name = self._rooms, self._rooms.settings.gateway.name
@@ -246,7 +267,8 @@ class Gateway:
                     continue
                 rooms.fleet.depths[kind] = sum(lane.depth for lane in lanes.values())
                 for name, lane in lanes.items():
-                    rooms.delayed.told(name, lane.unacknowledged)
+                    # What is in hand here waits for no delay.
+                    rooms.delayed.told(name, lane.unacknowledged - self._credit_of(rooms.kinds[kind]).held_of(name))
             await anyio.sleep(DEPTHS_S)
 
 
