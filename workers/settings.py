@@ -73,6 +73,14 @@ class Gateway(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     batch_deadline_s: Annotated[Seconds, _doc("The same for batches.")] = 86_400.0
     open_batches: Annotated[Positive, _doc("Batches that one gateway holds at once.")] = 64
+    prefetch: Annotated[
+        float,
+        _doc(
+            "Jobs fetched ahead of free slots, as a share of the slots; at least one an actor, of short kinds a batch. "
+            "0: none, for jobs so long that waiting here would keep them from a gateway with a free slot.",
+            ge=0,
+        ),
+    ] = 0.25
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -167,6 +167,10 @@ class Puller(Protocol):
         """The next message."""
         ...
 
+    async def receive_many(self) -> list[Delivery]:
+        """All messages that are here, in order of arrival; waits for the first."""
+        ...
+
 
 class Bus(Protocol):
     """A bus of streams. Every method may raise `Disconnected` and, where it waits for an answer, `NoAnswer`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 from hashlib import sha256
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from contracts import inbound, subjects
 from contracts.events import Completed, Failed

@@ -1,4 +1,4 @@
-"""Credit: no more in hand than there is room for, and nothing kept by a lane that stops."""
+"""Credit: no more in hand than there is room for, shared fairly, and nothing kept by a lane that stops."""
 
 from __future__ import annotations
 
@@ -13,115 +13,152 @@ from infra.bus.memory import MemoryBus
 from tests.runtime.kinds import Puppet
 from tests.runtime.samples import connected
 from workers.kinds.registry import Kind
-from workers.runtime.pull import Credit, Lane, pull
+from workers.runtime.pull import Credit, Lane, Settled, pull
 
 pytestmark = pytest.mark.anyio
 
 ECHO = Puppet("echo").kind
+OTHER = Puppet("group").kind
+"""Of another name; that of a batch in other tests."""
 
 
 class _Desk:
     """Takes deliveries in, and lets them go when the test says so."""
 
     def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        self.in_hand = 0
+        self.groups: list[list[bytes]] = []
         self.most = 0
-        self._release = anyio.Event()
+        self._settled: list[Settled] = []
 
-    async def handle(self, kind: Kind, delivery: Delivery) -> None:
-        self.bodies.append(delivery.body)
-        self.in_hand += 1
+    @property
+    def bodies(self) -> list[bytes]:
+        """What came, in order."""
+        return [body for group in self.groups for body in group]
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._settled)
+
+    def handle(self, kind: Kind, deliveries: list[Delivery], settled: Settled) -> None:
+        self.groups.append([delivery.body for delivery in deliveries])
+        self._settled += [settled] * len(deliveries)
         self.most = max(self.most, self.in_hand)
-        try:
-            await self._release.wait()
-        finally:
-            self.in_hand -= 1
 
-    def release(self) -> None:
-        self._release.set()
-        self._release = anyio.Event()
+    def release(self, count: int | None = None) -> None:
+        """Let the first go, or all."""
+        going = self._settled[:count]
+        del self._settled[:count]
+        for settled in going:
+            settled()
+
+
+def lane(consumer: str = "echo") -> Lane:
+    return Lane(
+        stream="JOBS",
+        consumer=consumer,
+        kind=OTHER if consumer.startswith("group") else ECHO,
+        high=consumer.endswith("-high"),
+    )
+
+
+def of(slots: int, ahead: int = 0) -> Callable[[Kind], tuple[int, int]]:
+    return lambda kind: (slots, ahead)
 
 
 @asynccontextmanager
-async def _pulling(bus: MemoryBus, credit: Credit, desk: _Desk, *consumers: str) -> AsyncIterator[Callable[[], None]]:
-    """Lanes that pull; what is yielded stops them, and not the work."""
+async def pulling(bus: MemoryBus, credit: Credit, desk: _Desk, *consumers: str) -> AsyncIterator[Callable[[], None]]:
+    """Lanes that pull; what is yielded stops them."""
     scope = anyio.CancelScope()
 
     async def lanes() -> None:
         with scope:
             async with anyio.create_task_group() as pulls:
+                pulls.start_soon(credit.serve)
                 for consumer in consumers or ("echo",):
-                    lane = Lane(stream="JOBS", consumer=consumer, kind=ECHO)
-                    pulls.start_soon(pull, bus, lane, credit, work, desk.handle)
+                    pulls.start_soon(pull, bus, lane(consumer), credit, desk.handle)
 
-    async with anyio.create_task_group() as work:
-        work.start_soon(lanes)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lanes)
+        await anyio.sleep(1)
         yield scope.cancel
-        work.cancel_scope.cancel()
+        group.cancel_scope.cancel()
 
 
-async def _publish(bus: MemoryBus, *bodies: bytes, lane: str = "jobs.echo") -> None:
+async def publish(bus: MemoryBus, *bodies: bytes, subject: str = "jobs.echo") -> None:
     for body in bodies:
-        await bus.publish(lane, body)
+        await bus.publish(subject, body)
     await anyio.sleep(1)
 
 
-async def test_credit_is_what_is_not_in_hand() -> None:
-    capacity = 3
-    credit = Credit(lambda: capacity)
-    assert credit.free == 3
-    credit.take()
-    credit.take()
-    assert credit.free == 1
-    credit.give()
-    assert credit.free == 2
-    for _ in range(5):
-        credit.take()
-    assert credit.free == 0, "never below none"
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(1, count + 1)]
+
+
+async def unacknowledged(bus: MemoryBus, consumer: str = "echo") -> int:
+    return (await bus.consumer("JOBS", consumer)).unacknowledged
 
 
 async def test_no_more_is_taken_than_there_is_room_for() -> None:
-    bus, desk = await connected(), _Desk()
-    async with _pulling(bus, Credit(lambda: 2), desk):
-        await _publish(bus, b"1", b"2", b"3", b"4", b"5")
+    bus, desk, credit = await connected(), _Desk(), Credit(of(2))
+    async with pulling(bus, credit, desk):
+        await publish(bus, *numbered(5))
         assert desk.bodies == [b"1", b"2"]
-        assert (await bus.consumer("JOBS", "echo")).unacknowledged == 2
+        assert (await unacknowledged(bus), credit.held, credit.held_of("echo")) == (2, 2, 2)
         desk.release()
         await anyio.sleep(1)
         assert desk.bodies == [b"1", b"2", b"3", b"4"]
     assert desk.most == 2
 
 
-async def test_what_is_asked_for_already_counts() -> None:
+async def test_what_may_be_fetched_ahead_is_fetched_once_it_is_known_to_wait() -> None:
     bus, desk = await connected(), _Desk()
-    async with _pulling(bus, Credit(lambda: 3), desk):
-        await _publish(bus, b"1")
-        desk.release()
-        await _publish(bus, b"2", b"3", b"4", b"5", b"6")
-        assert desk.bodies == [b"1", b"2", b"3", b"4"]
-    assert desk.most == 3
+    async with pulling(bus, Credit(of(2, 3)), desk):
+        await publish(bus, *numbered(2))
+        await publish(bus, b"3")
+        assert desk.bodies == [b"1", b"2"], "nothing was known to wait, so no more was asked for than slots"
+        await publish(bus, *numbered(7))
+        desk.release(1)
+        await anyio.sleep(1)
+        assert desk.in_hand == 5
+    assert desk.most == 5
 
 
-async def test_what_one_lane_holds_the_other_asks_no_more_for() -> None:
+async def test_of_a_kind_that_takes_batches_a_slot_holds_a_batch() -> None:
     bus, desk = await connected(), _Desk()
-    async with _pulling(bus, Credit(lambda: 2), desk, "echo", "echo-high"):
-        await _publish(bus, b"1", b"2", b"3", b"4")
-        await _publish(bus, b"5", b"6", b"7", b"8", lane="jobs.echo.high")
-        assert desk.most <= 4, "each had asked for two"
-        desk.most = 0
-        for _ in range(3):
-            desk.release()
-            await anyio.sleep(1)
-        assert sorted(desk.bodies) == [b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8"]
+    await publish(bus, *numbered(40))
+    async with pulling(bus, Credit(of(2, 1), per_slot=lambda kind: 4), desk):
+        assert desk.in_hand == 12
+        desk.release(1)
+        await anyio.sleep(1)
+        assert desk.in_hand == 12, "a slot that has begun is filled up"
+    assert desk.most == 12
+
+
+async def test_what_arrives_together_is_handed_over_together() -> None:
+    bus, desk = await connected(), _Desk()
+    await publish(bus, *numbered(50))
+    async with pulling(bus, Credit(of(40)), desk):
+        assert [len(group) for group in desk.groups] == [1, 39]
+
+
+async def test_what_one_lane_holds_the_others_ask_no_more_for() -> None:
+    bus, desk = await connected(), _Desk()
+    lanes = ("echo", "echo-high", "group", "group-high")
+    async with pulling(bus, Credit(of(4)), desk, *lanes):
+        for subject in ("jobs.echo", "jobs.echo.high", "jobs.group", "jobs.group.high"):
+            await publish(bus, *numbered(20), subject=subject)
+        while len(desk.bodies) < 80:
+            desk.release(1)
+            await anyio.sleep(0.01)
+        assert desk.most <= 4 + len(lanes)
 
 
 async def test_room_that_comes_later_is_used() -> None:
     bus, desk = await connected(), _Desk()
     room = 0
-    credit = Credit(lambda: room)
-    async with _pulling(bus, credit, desk):
-        await _publish(bus, b"1", b"2")
+    credit = Credit(lambda kind: (room, 0))
+    async with pulling(bus, credit, desk):
+        await publish(bus, b"1", b"2")
         assert desk.bodies == []
         room = 1
         credit.notify()
@@ -129,40 +166,100 @@ async def test_room_that_comes_later_is_used() -> None:
         assert desk.bodies == [b"1"]
 
 
-async def test_an_error_in_the_work_gives_its_credit_back() -> None:
-    bus, credit = await connected(), Credit(lambda: 1)
-
-    async def breaks(kind: Kind, delivery: Delivery) -> None:
-        raise LookupError("broken")
-
-    lane = Lane(stream="JOBS", consumer="echo", kind=ECHO)
-    await bus.publish("jobs.echo", b"1")
-
-    async def house() -> None:
-        async with anyio.create_task_group() as work:
-            work.start_soon(pull, bus, lane, credit, work, breaks)
-
-    with pytest.raises(ExceptionGroup):
-        await house()
-    assert credit.free == 1
-
-
-async def test_a_lane_that_stops_takes_nothing_more_and_what_it_took_goes_on() -> None:
+async def test_room_that_is_gone_is_asked_for_no_longer() -> None:
     bus, desk = await connected(), _Desk()
-    async with _pulling(bus, Credit(lambda: 2), desk) as stop:
-        await _publish(bus, b"1")
+    room = 3
+    credit = Credit(lambda kind: (room, 0))
+    async with pulling(bus, credit, desk):
+        room = 0
+        credit.notify()
+        await anyio.sleep(1)
+        await publish(bus, b"1")
+        assert desk.bodies == [], "another gateway may have room for it"
+
+
+async def test_while_a_kind_is_paused_it_asks_for_nothing_and_others_go_on() -> None:
+    bus, desk = await connected(), _Desk()
+    paused = {"echo"}
+    credit = Credit(of(2), paused=lambda kind: kind in paused)
+    async with pulling(bus, credit, desk, "echo", "group"):
+        await publish(bus, b"echo")
+        await publish(bus, b"group", subject="jobs.group")
+        assert desk.bodies == [b"group"]
+        paused.clear()
+        credit.notify()
+        await anyio.sleep(1)
+        assert desk.bodies == [b"group", b"echo"]
+
+
+async def test_what_is_lent_needs_no_room_until_it_does_again() -> None:
+    bus, desk = await connected(), _Desk()
+    paused: set[str] = set()
+    credit = Credit(of(1), paused=lambda kind: kind in paused)
+    async with pulling(bus, credit, desk, "echo", "group"):
+        await publish(bus, b"echo")
+        paused.add("echo")
+        credit.lend("echo", 1)
+        await publish(bus, *numbered(3), subject="jobs.group")
+        assert desk.bodies == [b"echo", b"1"]
+        desk.release(1)
+        credit.lend("echo", -1)
+        await anyio.sleep(1)
+        assert credit.held_of("group") == 1
+
+
+async def test_a_decision_is_made_once_however_much_was_settled() -> None:
+    bus, desk = await connected(), _Desk()
+    looks = 0
+
+    def room(kind: Kind) -> tuple[int, int]:
+        nonlocal looks
+        looks += 1
+        return 40, 0
+
+    async with pulling(bus, Credit(room), desk):
+        await publish(bus, *numbered(40))
+        looks = 0
+        desk.release()
+        await anyio.sleep(1)
+        assert looks == 1
+
+
+async def test_what_another_gateway_took_is_withdrawn_where_another_lane_wants_its_room() -> None:
+    bus, desk, credit = await connected(), _Desk(), Credit(of(4))
+    await publish(bus, *numbered(10))
+    async with pulling(bus, credit, desk, "echo", "group"):
+        assert desk.in_hand == 4, "and six are known to wait"
+        async with bus.pull("JOBS", "echo") as other:
+            other.grant(6)
+            for _ in range(6):
+                await other.receive()
+        desk.release()
+        await anyio.sleep(1)
+        await publish(bus, *numbered(20), subject="jobs.group")
+        assert credit.held_of("group") == 4
+        await publish(bus, b"another")
+        assert credit.held_of("echo") == 1, "it still asks for one"
+
+
+async def test_a_lane_that_stops_takes_nothing_more() -> None:
+    bus, desk = await connected(), _Desk()
+    credit = Credit(of(2))
+    async with pulling(bus, credit, desk) as stop:
+        await publish(bus, b"1")
         stop()
         await anyio.sleep(1)
-        await _publish(bus, b"2")
-        assert (desk.bodies, desk.in_hand) == ([b"1"], 1)
+        await publish(bus, b"2")
+        assert (desk.bodies, desk.in_hand, credit.held) == ([b"1"], 1, 1)
         assert (await bus.consumer("JOBS", "echo")).waiting == 1
+        desk.release()
+        assert credit.held == 0
 
 
 async def test_what_arrives_while_a_lane_stops_is_given_back_at_once() -> None:
     bus, desk = await connected(), _Desk()
     began = anyio.current_time()
-    async with _pulling(bus, Credit(lambda: 2), desk) as stop:
-        await anyio.sleep(1)
+    async with pulling(bus, Credit(of(2)), desk) as stop:
         stop()
         # Handed out in this very turn of the loop: the lane has been cancelled, and its credit not yet withdrawn.
         bus.server.publish("jobs.echo", b"1", {})

@@ -131,7 +131,7 @@ class Member(Stack):
         live, leases, credits = self.rooms.live, self.rooms.leases._held, self.gateway._credits
         found = [f"in hand: {worker!r}" for worker in live]
         found += [f"lease: {lease.delivery!r}" for lease in leases]
-        found += [f"credit {name!r}: {credit._held} held" for name, credit in credits.items() if credit._held]
+        found += [f"credit {name!r}: {credit.held} held" for name, credit in credits.items() if credit.held]
         for name in () if self.over.is_set() else self.settings.profiles:
             for exclusive in (False, True):
                 slots = self.pool.slots(name, exclusive=exclusive)

@@ -221,7 +221,7 @@ class Incarnation:
         rooms, found = self.gateway._rooms, []
         found += [f"in hand: {worker!r}" for worker in rooms.live]
         found += [f"lease: {lease.delivery!r}" for lease in rooms.leases._held]
-        found += [f"credit {name!r}: {credit._held}" for name, credit in self.gateway._credits.items() if credit._held]
+        found += [f"credit {name!r}: {credit.held}" for name, credit in self.gateway._credits.items() if credit.held]
         for name in SETTINGS.profiles:
             slots = self.pool.slots(name, exclusive=False)
             found += [f"slots of {name}: {slots}"] if slots.free != slots.total else []

@@ -39,9 +39,12 @@ class _Lane(Struct):
 class Depths:
     """Depths of the kinds that this gateway works. Figures may be some seconds old; `serve` keeps them from ageing."""
 
-    def __init__(self, bus: Bus, kinds: Iterable[str], delayed: Delayed) -> None:
+    def __init__(
+        self, bus: Bus, kinds: Iterable[str], delayed: Delayed, *, in_hand: Callable[[str], int] = lambda consumer: 0
+    ) -> None:
         self._bus = bus
         self._delayed = delayed
+        self._in_hand = in_hand
         self._lanes = {lane_durable(kind, high=high): _Lane(kind) for kind in kinds for high in (True, False)}
         self._of_kind: dict[str, tuple[_Lane, ...]] = {}
         for lane in self._lanes.values():
@@ -76,7 +79,8 @@ class Depths:
             log.debug("depth of %s is not known: %s", name, error)
             return
         lane.waiting, lane.unacknowledged = state.waiting, state.unacknowledged
-        self._delayed.told(name, state.unacknowledged)
+        # What is in hand here waits for no delay.
+        self._delayed.told(name, state.unacknowledged - self._in_hand(name))
         self._tell(lane.kind)
 
     def _tell(self, kind: str) -> None:

@@ -6,6 +6,7 @@ rest, so that the bus is served meanwhile.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,6 +21,7 @@ from contracts.subjects import JOBS, KINDS
 from infra.bus.base import Bus, Delivery, TooLarge
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
+from workers.core.credit import ahead
 from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.control import Control
@@ -30,8 +32,9 @@ from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.live import Live
+from workers.runtime.platform import Platform
 from workers.runtime.pressure import Pressure
-from workers.runtime.pull import Credit, Lane, pull
+from workers.runtime.pull import Credit, Lane, Settled, pull
 from workers.runtime.quarantine import Quarantine
 from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
@@ -69,15 +72,16 @@ class Gateway:
         self._drained = anyio.Event()
         self._why = ""
         self._credits: dict[str, Credit] = {}
+        self._platforms: dict[str, Platform] = {}
         name = settings.gateway.name
         configs = terms.configs(settings)
         fleet = Fleet(bus, gateway=name, nonce=nonce, versions=versions)
         delayed = Delayed(settings.retry.delayed)
-        depths = Depths(bus, kinds, delayed)
+        depths = Depths(bus, kinds, delayed, in_hand=self._in_hand)
         fleet.depths = depths.known
         pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
         pressure.changed = self._notify_credits
-        pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(count)
+        pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
         self._rooms = Rooms(
             settings=settings,
             bus=bus,
@@ -109,7 +113,7 @@ class Gateway:
             house.start_soon(rooms.leases.serve)
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
-            house.start_soon(self._look_at_depths)
+            house.start_soon(rooms.depths.serve)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
@@ -141,9 +145,15 @@ class Gateway:
 
     async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
         rooms = self._rooms
+        for kind in rooms.kinds.values():
+            if kind.is_short:
+                platform = self._platforms[kind.name] = Platform(rooms, kind, work)
+                pulls.start_soon(platform.serve)
+        handle = functools.partial(self._handle, work)
         for lane in await self._lanes():
-            credit = self._credit_of(lane.kind)
-            pulls.start_soon(pull, rooms.bus, lane, credit, work, self._handle, rooms.pressure.paused)
+            pulls.start_soon(pull, rooms.bus, lane, self._credit_of(lane.kind), handle)
+        for credit in self._credits.values():
+            pulls.start_soon(credit.serve)
         rooms.fleet.state = "serving"
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
@@ -151,7 +161,7 @@ class Gateway:
     async def _lanes(self) -> list[Lane]:
         rooms = self._rooms
         lanes = [
-            Lane(stream=JOBS, consumer=lane_durable(kind.name, high=high), kind=kind)
+            Lane(stream=JOBS, consumer=lane_durable(kind.name, high=high), kind=kind, high=high)
             for kind in rooms.kinds.values()
             for high in (True, False)
         ]
@@ -162,22 +172,40 @@ class Gateway:
         return lanes
 
     def _credit_of(self, kind: Kind) -> Credit:
+        name = "" if kind.is_batch else terms.profile(self._rooms.settings, kind)
+        credit = self._credits.get(name)
+        if credit is None:
+            credit = Credit(self._room, per_slot=self._per_slot, paused=self._rooms.pressure.paused)
+            self._credits[name] = credit
+        return credit
+
+    def _room(self, kind: Kind) -> tuple[int, int]:
+        """Slots for a kind's jobs, and how many slots' worth of them may be fetched ahead."""
+        gateway = self._rooms.settings.gateway
         if kind.is_batch:
-            name, capacity = "", lambda: self._rooms.settings.gateway.open_batches
-        else:
-            profile, exclusive = terms.profile(self._rooms.settings, kind), kind.exclusive
-            name = f"{profile} {exclusive}"
+            return gateway.open_batches, 0
+        profile = terms.profile(self._rooms.settings, kind)
+        # Not the total: while Ray starts or is away, another gateway has room for what this one would hold.
+        slots = self._rooms.pool.slots(profile, exclusive=kind.exclusive).ready
+        actors = self._rooms.pool.slots(profile, exclusive=True).ready
+        return slots, ahead(gateway.prefetch, slots, actors)
 
-            def capacity() -> int:
-                # Not the total: while Ray starts or is away, another gateway has room for what this one would hold.
-                return self._rooms.pool.slots(profile, exclusive=exclusive).ready
+    def _per_slot(self, kind: Kind) -> int:
+        """Messages of a kind that one slot takes at once."""
+        platform = self._platforms.get(kind.name)
+        return 1 if platform is None else platform.limit
 
-        return self._credits.setdefault(name, Credit(capacity))
-
-    async def _handle(self, kind: Kind, delivery: Delivery) -> None:
-        if delivery.stream == JOBS:
-            self._rooms.depths.saw(delivery.consumer, delivery.pending)
-        await Worker(self._rooms, kind, delivery).run()
+    def _handle(self, work: TaskGroup, kind: Kind, deliveries: list[Delivery], settled: Settled) -> None:
+        newest = deliveries[-1]
+        if newest.stream == JOBS:
+            self._rooms.depths.saw(newest.consumer, newest.pending)
+        platform = self._platforms.get(kind.name)
+        for delivery in deliveries:
+            if platform is not None:
+                platform.arrive(delivery, settled)
+            else:
+                worker = Worker(self._rooms, kind, delivery, settled)
+                work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
 
     def _control(self) -> Control:
         rooms, name = self._rooms, self._rooms.settings.gateway.name
@@ -220,6 +248,8 @@ class Gateway:
         log.info("draining (%s): %d in hand, %.0f s of grace", self._why, len(live), grace_s)
         for worker in live:
             worker.unqueue()
+        for platform in self._platforms.values():
+            await platform.close()
         with anyio.move_on_after(grace_s):
             await live.wait_empty()
         for worker in live:
@@ -240,8 +270,8 @@ class Gateway:
         except TooLarge as error:
             log.warning("KV kinds goes without the AsyncAPI document; `jetray asyncapi` prints it: %s", error)
 
-    async def _look_at_depths(self) -> None:
-        await self._rooms.depths.serve()
+    def _in_hand(self, consumer: str) -> int:
+        return sum(credit.held_of(consumer) for credit in self._credits.values())
 
 
 def _limits(settings: Settings) -> Limits:

@@ -9,7 +9,7 @@ itself, in the same attempt, and whichever dies once more is the one that pays.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import anyio
@@ -21,6 +21,7 @@ from contracts.events import RESULT_LIMIT
 from infra.pool.base import Batch, Reservation
 from workers.core import job as core
 from workers.runtime.attempt import SLACK_S, past_deadline
+from workers.runtime.journal import Write
 from workers.runtime.rooms import Rooms
 from workers.runtime.worker import Worker
 
@@ -116,7 +117,7 @@ class Train:
                 self._alight(worker)
             elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
                 left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
-            elif died and worker.in_time:
+            elif died and worker.in_time(call):
                 self._let_off(worker, command)
             else:
                 self._part(worker, worker.go_on_with, past_deadline(call) if died else outcome, call)
@@ -153,10 +154,10 @@ class Train:
 
     # Getting off
 
-    def _let_off(self, worker: Worker, *commands: core.Command, begun: Any = None) -> None:
+    def _let_off(self, worker: Worker, *commands: core.Command, begun: Write | None = None) -> None:
         self._part(worker, worker.go_on, commands, begun)
 
-    def _part(self, worker: Worker, go_on: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    def _part(self, worker: Worker, go_on: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         del self._aboard[worker]
         self._work.start_soon(go_on, *arguments, name=repr(worker))
 

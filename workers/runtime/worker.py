@@ -260,11 +260,9 @@ class Worker:
         """Whether its attempt is to be stopped, or not to begin: what its inbox holds says why."""
         return self._interrupted or (self._told is not None and self._is_news(self._told))
 
-    @property
-    def in_time(self) -> bool:
-        """Whether the run's deadline has not passed."""
-        assert self.job is not None
-        return self.job.deadline is None or self._rooms.bus.server_now() < self.job.deadline
+    def in_time(self, call: Call) -> bool:
+        """Whether the call's deadline has not passed."""
+        return self._rooms.bus.server_now().timestamp() < call.deadline
 
     @property
     def grace_s(self) -> float:

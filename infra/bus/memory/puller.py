@@ -55,16 +55,15 @@ class MemoryPuller:
 
     async def receive(self) -> Delivery:
         """The next message."""
-        await anyio.lowlevel.checkpoint()
-        while not self._arrived:
-            self._waits_until = self._attend()
-            if self._arrived:
-                break
-            if self._changed.is_set():
-                self._changed = anyio.Event()
-            with anyio.CancelScope(deadline=self._waits_until):
-                await self._changed.wait()
+        await self._arrival()
         return self._arrived.popleft()
+
+    async def receive_many(self) -> list[Delivery]:
+        """All messages that are here; waits for the first."""
+        await self._arrival()
+        arrived = [*self._arrived]
+        self._arrived.clear()
+        return arrived
 
     def ask(self) -> None:
         """Ask the server for what it has not been asked for, if it can be."""
@@ -104,6 +103,18 @@ class MemoryPuller:
     def wake(self) -> None:
         """Something arrived, or may be due sooner than it was."""
         self._changed.set()
+
+    async def _arrival(self) -> None:
+        """Return once a message is here."""
+        await anyio.lowlevel.checkpoint()
+        while not self._arrived:
+            self._waits_until = self._attend()
+            if self._arrived:
+                break
+            if self._changed.is_set():
+                self._changed = anyio.Event()
+            with anyio.CancelScope(deadline=self._waits_until):
+                await self._changed.wait()
 
     def _attend(self) -> float:
         """Do what is due by now; when to look again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from nats.errors import Error as NatsError
@@ -39,7 +40,8 @@ class NatsPuller:
         self._client = client
         self._name = f"{stream}/{consumer}"
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._arrived: deque[Delivery] = deque()
+        self._arrival = asyncio.Event()
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._requested = 0
@@ -51,7 +53,7 @@ class NatsPuller:
     @property
     def credit(self) -> int:
         """Messages asked for and not yet received."""
-        return self._unasked + self._requested + self._arrived.qsize()
+        return self._unasked + self._requested + len(self._arrived)
 
     def grant(self, count: int) -> None:
         """Ask for `count` more messages."""
@@ -65,7 +67,15 @@ class NatsPuller:
 
     async def receive(self) -> Delivery:
         """The next message."""
-        return await self._arrived.get()
+        await self._some()
+        return self._arrived.popleft()
+
+    async def receive_many(self) -> list[Delivery]:
+        """All messages that are here; waits for the first."""
+        await self._some()
+        arrived = [*self._arrived]
+        self._arrived.clear()
+        return arrived
 
     def lost(self) -> None:
         """The connection was lost, and every request with it."""
@@ -85,6 +95,11 @@ class NatsPuller:
         finally:
             if self._subscription is not None and self._client.is_connected:
                 await self._subscription.unsubscribe()
+
+    async def _some(self) -> None:
+        while not self._arrived:
+            self._arrival.clear()
+            await self._arrival.wait()
 
     def _leave_inbox(self) -> None:
         self._inbox = ""
@@ -141,7 +156,8 @@ class NatsPuller:
             return
         self._heard = asyncio.get_running_loop().time()
         # Also what was asked for in an inbox left since: it is leased to this consumer, wanted or not.
-        self._arrived.put_nowait(delivery(message))
+        self._arrived.append(delivery(message))
+        self._arrival.set()
         if self._requested:
             self._requested -= 1
         elif self._unasked:
