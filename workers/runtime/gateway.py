@@ -113,7 +113,7 @@ class Gateway:
             house.start_soon(rooms.leases.serve)
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
-            house.start_soon(rooms.depths.serve)
+            house.start_soon(self._look_at_depths)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
@@ -269,6 +269,9 @@ class Gateway:
             await bus.put(KINDS, catalogue.DOCUMENT_KEY, asyncapi.encode(document, indent=None))
         except TooLarge as error:
             log.warning("KV kinds goes without the AsyncAPI document; `jetray asyncapi` prints it: %s", error)
+
+    async def _look_at_depths(self) -> None:
+        await self._rooms.depths.serve()
 
     def _in_hand(self, consumer: str) -> int:
         return sum(credit.held_of(consumer) for credit in self._credits.values())
