@@ -68,9 +68,8 @@ async def measure(stage: Stage, lane: Lane, workers: Sequence[Process], owed: Se
     """Let warm workers do so many jobs."""
     await hold(stage, lane)
     after = await stage.last(lane.results)
-    await fill(stage.url, map(lane.message, owed))
-    began = time.time()
-    await release(stage, lane)
+    await fill(stage.url, map(lane.message, owed[:-1]))
+    began = await release(stage, lane, owed[-1])
     await finished(stage, lane, workers, after, len(owed) * lane.per_job)
     stored = await read(stage, lane.results, after, len(owed) * lane.per_job)
     wrong = lane.judge(stored, owed) + await _left(stage, lane)
@@ -95,9 +94,15 @@ async def hold(stage: Stage, lane: Lane) -> None:
     assert answer["paused"], answer
 
 
-async def release(stage: Stage, lane: Lane) -> None:
-    """Let it go on."""
+async def release(stage: Stage, lane: Lane, last: Job) -> float:
+    """Let it go on, and publish the last job; when that was, in seconds since the epoch.
+
+    A server that lets a consumer go on wakes it with the next message alone, or with the next heartbeat of a pull.
+    """
     await stage.bus.api(f"CONSUMER.PAUSE.{lane.stream}.{lane.consumer}", {})
+    message, began = lane.message(last), time.time()
+    await stage.bus.publish(message.subject, message.body, message.headers)
+    return began
 
 
 async def finished(
