@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench-profile bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
+.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench bench-profile bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ $(PARSER): tests/asyncapi/package.json tests/asyncapi/package-lock.json | $(SETU
 	@echo "asyncapi: installing the AsyncAPI parser from npm"
 	@cd tests/asyncapi && PATH="$(NODE_PATH_PREFIX):$$PATH" npm ci --loglevel=error </dev/null
 	@touch $@
+
+bench: $(BENCH)  ## Measure Jetray beside others: build/bench.json, build/bench.png (ARGS="throughput --rounds 5")
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-profile: $(BENCH)  ## Where a gateway's time goes under load, by py-spy (ARGS="--seconds 20 --native")
 	@$(BIN)/python -m tests.benchmarks profile $(ARGS)

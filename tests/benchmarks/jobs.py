@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["PAYLOAD_BYTES", "Job", "answer", "jobs"]
+__all__ = ["PAYLOAD_BYTES", "Job", "answer", "job", "jobs"]
 
 PAYLOAD_BYTES: Final = 140
 
@@ -26,11 +26,15 @@ class Job(Struct, frozen=True):
         return answer(self.text)
 
 
+def job(name: str) -> Job:
+    """The job of that id."""
+    return Job(name, f"{name} ".ljust(PAYLOAD_BYTES, "x"))
+
+
 def jobs(prefix: str, count: int, first: int = 0) -> Iterator[Job]:
     """So many jobs, each with a text of its own."""
     for number in range(first, first + count):
-        name = f"{prefix}-{number}"
-        yield Job(name, f"{name} ".ljust(PAYLOAD_BYTES, "x"))
+        yield job(f"{prefix}-{number}")
 
 
 def answer(text: str) -> str:
