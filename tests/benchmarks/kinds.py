@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
-from workers import job
+from tests.benchmarks.jobs import answer
+from workers import JobContext, job
 
-__all__ = ["Echo", "echo"]
+__all__ = ["Digest", "Echo", "Text", "digest", "echo", "nap", "paced"]
+
+NAP_S = 0.1
+PACED_S = 0.032
 
 
 class Echo(msgspec.Struct, frozen=True):
@@ -15,7 +21,39 @@ class Echo(msgspec.Struct, frozen=True):
     body: str
 
 
+class Text(msgspec.Struct, frozen=True):
+    """The payload that every contender gets."""
+
+    text: str
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """The answer that every contender owes."""
+
+    sha256: str
+
+
 @job("echo")
 def echo(value: Echo) -> Echo:
     """Return the input."""
     return value
+
+
+@job("digest")
+def digest(value: Text) -> Digest:
+    """A short job."""
+    return Digest(answer(value.text))
+
+
+@job("nap")
+async def nap(ctx: JobContext, value: Text) -> Digest:
+    """A job that waits for something else for 100 ms; it takes a context, so that it never travels in batches."""
+    await asyncio.sleep(NAP_S)
+    return Digest(answer(value.text))
+
+
+@job("paced")
+async def paced(ctx: JobContext, value: Text) -> Digest:
+    """A job of 32 ms: 16 slots do 500 of them in a second."""
+    await asyncio.sleep(PACED_S)
+    return Digest(answer(value.text))
