@@ -21,11 +21,12 @@ __all__ = [
     "Gone",
     "Outcome",
     "Raised",
+    "Ran",
     "Reported",
     "Returned",
     "decode_call",
     "decode_calls",
-    "decode_outcomes",
+    "decode_ran",
     "decode_reply",
     "encode",
     "encode_many",
@@ -104,11 +105,21 @@ class Gone(Struct, frozen=True, kw_only=True, tag="gone"):
 Frame = Reported | Emitted
 Outcome = Returned | Raised | Gone
 
+
+class Ran(Struct, frozen=True):
+    """What became of calls that ran one after the other."""
+
+    outcomes: list[Outcome]
+    """In the order of the calls."""
+    seconds: float
+    """What they took where they ran, without the way there and back."""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _calls = msgspec.msgpack.Decoder(Call)
 _replies: msgspec.msgpack.Decoder[Frame | Outcome] = msgspec.msgpack.Decoder(Frame | Outcome)
 _call_lists = msgspec.msgpack.Decoder(list[Call])
-_outcome_lists: msgspec.msgpack.Decoder[list[Outcome]] = msgspec.msgpack.Decoder(list[Outcome])
+_ran = msgspec.msgpack.Decoder(Ran)
 
 
 def encode(value: Call | Frame | Outcome) -> bytes:
@@ -126,9 +137,9 @@ def decode_reply(data: bytes) -> Frame | Outcome:
     return codec.decode(_replies, data)
 
 
-def encode_many(values: Sequence[Call] | Sequence[Outcome]) -> bytes:
-    """Calls that travel together, or their outcomes, as msgpack."""
-    return _encoder.encode(values)
+def encode_many(value: Sequence[Call] | Ran) -> bytes:
+    """Calls that travel together, or what became of them, as msgpack."""
+    return _encoder.encode(value)
 
 
 def decode_calls(data: bytes) -> list[Call]:
@@ -136,6 +147,6 @@ def decode_calls(data: bytes) -> list[Call]:
     return codec.decode(_call_lists, data)
 
 
-def decode_outcomes(data: bytes) -> list[Outcome]:
-    """The outcomes that `data` holds; `codec.Undecodable` where it holds none."""
-    return codec.decode(_outcome_lists, data)
+def decode_ran(data: bytes) -> Ran:
+    """What `data` says became of calls; `codec.Undecodable` where it says nothing."""
+    return codec.decode(_ran, data)

@@ -8,7 +8,7 @@ fields are only added: subscribers ignore what they do not know.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -221,6 +221,7 @@ Event = Started | Progress | Retrying | FilesTracked | FilesTrackingFailed | Com
 """Any event of a job log."""
 
 _TERMINAL = (Completed, Failed, Cancelled)
+_NAMES: Final[dict[type, str]] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
 
 
 def is_terminal(event: LogEvent) -> bool:
@@ -230,8 +231,7 @@ def is_terminal(event: LogEvent) -> bool:
 
 def event_name(event: LogEvent | type[LogEvent]) -> str:
     """The word that stands in the event's subject and body."""
-    tag: Any = event.__struct_config__.tag
-    return str(tag)
+    return _NAMES[event if isinstance(event, type) else type(event)]
 
 
 def event_type(kind: str, name: str) -> str:

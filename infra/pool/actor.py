@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from contracts.calls import Call, Frame, Outcome
+from contracts.calls import Call, Frame, Outcome, Ran
 from contracts.errors import ErrorInfo, bounded
 from infra.pool.base import Profile
 
@@ -32,7 +32,7 @@ class Actor(Protocol):
         """Run the call to its outcome. Raises `ActorLost` where that will never be known."""
         ...
 
-    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+    async def run_many(self, calls: Sequence[Call]) -> Ran:
         """Run calls that send no frames one after the other, to their outcomes. Raises `ActorLost`."""
         ...
 

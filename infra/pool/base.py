@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from contracts.calls import Call, Frame, Outcome, Raised, Returned
+from contracts.calls import Call, Frame, Outcome, Raised, Ran, Returned
 from contracts.errors import ErrorInfo
 
 __all__ = [
@@ -91,8 +91,8 @@ class Execution(Protocol):
 class Batch(Protocol):
     """Attempts at many jobs on their way, in one call: they run one after the other, in one slot."""
 
-    async def outcomes(self) -> list[Outcome]:
-        """How each ended, in the order of the calls. Where the call dies all are `Gone`, those that had ended too."""
+    async def ran(self) -> Ran:
+        """How each ended. Where the call dies all are `Gone`, those that had ended too."""
         ...
 
     async def stop(self, grace_s: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from contracts.calls import Call, Frame, Gone, Outcome
+from contracts.calls import Call, Frame, Gone, Outcome, Ran
 from contracts.errors import ErrorInfo
 from infra.pool.actor import Actor, ActorLost, lost
 from infra.pool.hosting import is_report
@@ -141,23 +141,23 @@ class RunningBatch(Running):
     def __init__(self, calls: Sequence[Call], berth: Berth) -> None:
         super().__init__(tuple(call.job for call in calls), berth)
         self.calls = calls
-        self._outcomes: list[Outcome] | None = None
+        self._ran: Ran | None = None
 
-    async def outcomes(self) -> list[Outcome]:
+    async def ran(self) -> Ran:
         """How each ended."""
         await self._ended.wait()
-        assert self._outcomes is not None
-        return self._outcomes
+        assert self._ran is not None
+        return self._ran
 
     async def carry_out(self, actor: Actor) -> None:
         self._end(await actor.run_many(self.calls))
 
     def lose(self, gone: Gone) -> None:
-        self._end([gone] * len(self.calls))
+        self._end(Ran([gone] * len(self.calls), 0.0))
 
-    def _end(self, outcomes: list[Outcome]) -> None:
-        if self._outcomes is None:
-            self._outcomes = outcomes
+    def _end(self, ran: Ran) -> None:
+        if self._ran is None:
+            self._ran = ran
             self._ended.set()
 
     async def _stop_gently(self) -> None:

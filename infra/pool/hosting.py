@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import anyio
 import msgspec
 
-from contracts.calls import Call, Emitted, Frame, Gone, Outcome, Reported, decode_reply, encode
+from contracts.calls import Call, Emitted, Frame, Gone, Outcome, Ran, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool.actor import lost, unfit
 from infra.pool.base import Host, HostSpec
 
-__all__ = ["build_host", "execute", "is_report", "sealed", "unsealed", "waited"]
+__all__ = ["build_host", "execute", "is_report", "one_by_one", "sealed", "unsealed"]
 
 LEAST_S: Final = 0.001
 """What a call whose time has passed gets: enough to find that out."""
@@ -43,9 +44,14 @@ async def execute(host: Host, call: Call, send: Callable[[Frame], None]) -> Outc
         return Gone(error=lost(type(error).__name__, f"what runs {call.kind} broke: {error}"))
 
 
-def waited(call: Call, seconds: float) -> Call:
-    """The call, after its turn among others came so late: what it waited is gone from its time."""
-    return msgspec.structs.replace(call, timeout_s=max(LEAST_S, call.timeout_s - seconds))
+async def one_by_one(calls: Sequence[Call], run: Callable[[Call], Awaitable[Outcome]]) -> Ran:
+    """Run calls one after the other. What each waited for its turn is gone from its time."""
+    began = anyio.current_time()
+    outcomes: list[Outcome] = []
+    for call in calls:
+        left_s = max(LEAST_S, call.timeout_s - (anyio.current_time() - began))
+        outcomes.append(await run(msgspec.structs.replace(call, timeout_s=left_s)))
+    return Ran(outcomes, anyio.current_time() - began)
 
 
 def sealed(frame: Frame) -> bytes:

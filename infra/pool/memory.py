@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from contracts.calls import Call, Frame, Outcome, decode_call, encode
+from contracts.calls import Call, Frame, Outcome, Ran, decode_call, encode
 from contracts.errors import ErrorInfo
 from infra.pool.actor import ActorLost, lost, no_frames
 from infra.pool.base import Host, HostSpec, Profile
 from infra.pool.crewed import CrewedPool
-from infra.pool.hosting import build_host, execute, sealed, unsealed, waited
+from infra.pool.hosting import build_host, execute, one_by_one, sealed, unsealed
 
 __all__ = ["MemoryPool"]
 
@@ -84,9 +84,8 @@ class _MemoryActor:
         assert self._cause is not None
         raise ActorLost(self._cause)
 
-    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
-        began = anyio.current_time()
-        return [await self.run(waited(call, anyio.current_time() - began), no_frames) for call in calls]
+    async def run_many(self, calls: Sequence[Call]) -> Ran:
+        return await one_by_one(calls, lambda call: self.run(call, no_frames))
 
     async def cancel(self, job: str) -> bool:
         return self._host.cancel(job)

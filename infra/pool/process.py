@@ -22,13 +22,13 @@ from anyio.abc import Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec.structs import replace
 
-from contracts.calls import Call, Emitted, Frame, Outcome, Reported, decode_reply, encode
+from contracts.calls import Call, Emitted, Frame, Outcome, Ran, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool import birthmark, provenance
 from infra.pool.actor import ActorLost, lost, no_frames
 from infra.pool.base import HostSpec, Profile
 from infra.pool.crewed import CrewedPool
-from infra.pool.hosting import unsealed, waited
+from infra.pool.hosting import one_by_one, unsealed
 from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_up, packed
 
 __all__ = ["ProcessPool"]
@@ -107,9 +107,8 @@ class _Child:
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with {message!r}"))
         return outcome
 
-    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
-        began = anyio.current_time()
-        return [await self.run(waited(call, anyio.current_time() - began), no_frames) for call in calls]
+    async def run_many(self, calls: Sequence[Call]) -> Ran:
+        return await one_by_one(calls, lambda call: self.run(call, no_frames))
 
     async def cancel(self, job: str) -> bool:
         """The child sees to it that the job hears of it."""

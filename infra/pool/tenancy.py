@@ -14,13 +14,13 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 import anyio
 import anyio.to_thread
 
-from contracts.calls import Call, Frame, Outcome
+from contracts.calls import Call, Frame, Outcome, Ran
 from infra.pool import birthmark, guardian
 from infra.pool.actor import no_frames
 from infra.pool.base import Host
 from infra.pool.birthmark import Birthmark
 from infra.pool.exits import contained
-from infra.pool.hosting import execute, waited
+from infra.pool.hosting import execute, one_by_one
 
 __all__ = ["Prepares", "Tenancy"]
 
@@ -60,15 +60,12 @@ class Tenancy:
         with contained():
             return await self._alone(host, [call], lambda: execute(host, call, send))
 
-    async def execute_many(self, host: Host, calls: Sequence[Call]) -> list[Outcome]:
+    async def execute_many(self, host: Host, calls: Sequence[Call]) -> Ran:
         """Run calls that send no frames one after the other. Of exclusive ones, all that they started is over then."""
-
-        async def run() -> list[Outcome]:
-            began = time.monotonic()
-            return [await execute(host, waited(call, time.monotonic() - began), no_frames) for call in calls]
-
         with contained():
-            return await self._alone(host, calls, run)
+            return await self._alone(
+                host, calls, lambda: one_by_one(calls, lambda call: execute(host, call, no_frames))
+            )
 
     async def _alone(self, host: Host, calls: Sequence[Call], run: Callable[[], Awaitable[T]]) -> T:
         if not (calls[0].exclusive and self._marked):

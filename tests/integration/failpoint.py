@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
-from contracts.calls import Call, Frame, Outcome
+from contracts.calls import Call, Frame, Outcome, Ran
 from contracts.events import Artifact
 from infra.bus.base import BusError, Delivery, Outgoing, PubAck, Puller, Stored
 from infra.bus.nats import NatsBus, connect
@@ -223,11 +223,11 @@ class _FailingBatch:
         self._point = point
         self._jobs = jobs
 
-    async def outcomes(self) -> list[Outcome]:
-        outcomes = await self._batch.outcomes()
+    async def ran(self) -> Ran:
+        ran = await self._batch.ran()
         for job in self._jobs:
             self._point.come_by("outcome", "after", job)
-        return outcomes
+        return ran
 
     async def stop(self, grace_s: float) -> None:
         with self._point.around("stop", self._jobs[0]):

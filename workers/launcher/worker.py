@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import logging
 import os
@@ -36,6 +37,8 @@ __all__ = ["READY_FD", "leave_behind", "serve"]
 
 log = logging.getLogger("jetray.gateway")
 
+GC_THRESHOLDS: Final = (20_000, 20, 100)
+"""Objects made, and collections of the younger ones, before Python looks for cycles; Python's own are 700, 10, 10."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 READY_FD: Final = "JETRAY_READY_FD"
 """Environment: a file descriptor that wants one line `serving` once messages are pulled."""
@@ -79,17 +82,22 @@ async def _serve(settings: Settings, stop: _Stop) -> None:
         )
         stop.gateway = gateway
         async with anyio.create_task_group() as group:
-            group.start_soon(_take_back_signals, pool, next(iter(settings.profiles)))
+            group.start_soon(_settle_in, pool, next(iter(settings.profiles)))
             await gateway.run(_say_serving)
             group.cancel_scope.cancel()
 
 
-async def _take_back_signals(pool: Pool, profile: str) -> None:
-    """Ray's own handler, which prints a stack, is put over Python's when Ray starts."""
+async def _settle_in(pool: Pool, profile: str) -> None:
+    """What is to be put right once Ray is there."""
     await pool.wait_free(profile, exclusive=False)
     for number in SIGNALS:
+        # Ray's own handler, which prints a stack, is put over Python's when Ray starts.
         signal.signal(number, signal.getsignal(number))
         signal.siginterrupt(number, False)
+    # What is here now stays, and jobs leave few cycles behind: to look for those may be rare.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 class _Stop:

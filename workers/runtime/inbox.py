@@ -17,7 +17,8 @@ class Inbox(Generic[T]):
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
+        """While somebody waits."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -25,7 +26,8 @@ class Inbox(Generic[T]):
     def put(self, item: T) -> None:
         """Add an item."""
         self._items.append(item)
-        self._news.set()
+        if self._news is not None:
+            self._news.set()
 
     def put_latest(self, item: T) -> None:
         """Add an item, in place of the last one if that is of its type."""
@@ -42,4 +44,5 @@ class Inbox(Generic[T]):
         while not self._items:
             self._news = anyio.Event()
             await self._news.wait()
+        self._news = None
         return self._items.popleft()

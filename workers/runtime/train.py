@@ -128,15 +128,15 @@ class Train:
         ends = min(self._ends, began + min(call.timeout_s for _, _, call in running) + SLACK_S)
         try:
             with anyio.CancelScope(deadline=ends) as self._waiting:
-                outcomes = await batch.outcomes()
-                self._learn(len(running), anyio.current_time() - began)
-                return outcomes
+                ran = await batch.ran()
+                self._learn(len(running), ran.seconds)
+                return ran.outcomes
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await batch.stop(0.0)
             raise
         await batch.stop(0.0)
-        return await batch.outcomes()
+        return (await batch.ran()).outcomes
 
     async def _settle(self, riders: Sequence[Rider]) -> None:
         """Acknowledge each that owes nothing."""

@@ -81,9 +81,9 @@ class Worker:
         self.job: Job | None = None
         self.attempt: Stoppable | None = None
         """What stops the attempt, while there is one."""
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = _nothing
         """Called when the lease is lost while another drives."""
-        self.on_ran: Callable[[int, float], None] = lambda jobs, seconds: None
+        self.on_ran: Callable[[int, float], None] = _nothing
         """Called with 1, and the seconds that its attempt took on the pool."""
 
     def __repr__(self) -> str:
@@ -135,6 +135,8 @@ class Worker:
         if self._reservation is not None:
             self._reservation.release()
         self._settled()
+        # These lead back here: without them nobody need look for a cycle.
+        self.attempt, self.on_lost, self.on_ran = None, _nothing, _nothing
 
     def _hold(self, job_id: str) -> None:
         self._lease = self._rooms.leases.hold(self.delivery, self._lose)
@@ -474,6 +476,10 @@ class Worker:
             self.on_lost()
         else:
             self._held.cancel()
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 _HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stimulus | None]]] = {

@@ -21,8 +21,9 @@ from contracts.calls import (
     Emitted,
     Frame,
     Outcome,
+    Ran,
     Reported,
-    decode_outcomes,
+    decode_ran,
     decode_reply,
     encode,
     encode_many,
@@ -93,12 +94,12 @@ class RayActor:
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with a frame"))
         return outcome
 
-    async def run_many(self, calls: Sequence[Call]) -> list[Outcome]:
+    async def run_many(self, calls: Sequence[Call]) -> Ran:
         """One plain call for all."""
-        outcomes = decode_outcomes(await _answer(self._handle.run_many.remote(encode_many(calls))))
-        if len(outcomes) != len(calls):
-            raise ActorLost(lost("ProtocolError", f"{self._name} answered {len(calls)} calls with {len(outcomes)}"))
-        return outcomes
+        ran = decode_ran(await _answer(self._handle.run_many.remote(encode_many(calls))))
+        if len(ran.outcomes) != len(calls):
+            raise ActorLost(lost("ProtocolError", f"{self._name} answered {len(calls)} calls with {len(ran.outcomes)}"))
+        return ran
 
     async def cancel(self, job: str) -> bool:
         """Ask the host."""

@@ -114,7 +114,7 @@ async def test_outcomes_of_many_come_in_the_order_of_their_calls(world: World) -
                 call("echo", b"4", job="J4", exclusive=True),
             ]
         )
-        first, second, third, fourth = await batch.outcomes()
+        first, second, third, fourth = (await batch.ran()).outcomes
         assert pool.slots("default", exclusive=True).free == 1
     assert (first, fourth) == (Returned(result=b"1|" + CONFIG), Returned(result=b"4|" + CONFIG))
     assert isinstance(second, Raised)
@@ -127,7 +127,7 @@ async def test_a_call_that_is_killed_takes_all_of_its_jobs_along(world: World) -
         reservation = await pool.reserve("default", exclusive=False)
         batch = reservation.start_many([call("echo", job="J1"), call("sleeps", job="J2"), call("echo", job="J3")])
         await batch.stop(0.2)
-        outcomes = await batch.outcomes()
+        outcomes = (await batch.ran()).outcomes
         assert [type(outcome) for outcome in outcomes] == [Gone, Gone, Gone]
         assert isinstance(await finish(pool, call("echo")), Returned)
     failed = world.of("failed")[0]
@@ -139,7 +139,7 @@ async def test_a_call_that_ends_in_time_is_not_killed(world: World) -> None:
         reservation = await pool.reserve("default", exclusive=False)
         batch = reservation.start_many([call("echo", job="J1"), call("echo", job="J2")])
         await batch.stop(30)
-        assert [type(outcome) for outcome in await batch.outcomes()] == [Returned, Returned]
+        assert [type(outcome) for outcome in (await batch.ran()).outcomes] == [Returned, Returned]
     assert not world.of("failed")
 
 
@@ -149,7 +149,7 @@ async def test_an_actor_that_dies_over_one_of_many_loses_them_all(world: World) 
     async with world.pool() as pool:
         reservation = await pool.reserve("default", exclusive=False)
         batch = reservation.start_many([call("echo", job="J1"), call("dies", job="J2"), call("echo", job="J3")])
-        outcomes = await batch.outcomes()
+        outcomes = (await batch.ran()).outcomes
         assert [type(outcome) for outcome in outcomes] == [Gone, Gone, Gone]
         assert isinstance(await finish(pool, call("echo")), Returned)
 
