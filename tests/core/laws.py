@@ -45,7 +45,7 @@ def check_append(
         assert (written.run, written.attempt) == (current.run, current.attempt)
     if isinstance(written, Retrying):
         assert current is not None
-        assert (written.spent == current.spent) is (written.error.type == "Drained")
+        assert (written.spent == current.spent) is (written.error.type in ("Drained", "TakenApart"))
         assert written.next_attempt == written.attempt + 1
     if isinstance(written, Failed) and not opened and job.ticket.batch and not job.unusable:
         assert current is not None

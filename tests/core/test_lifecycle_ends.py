@@ -32,6 +32,7 @@ from workers.core.job import (
     Stimulus,
     Stop,
     Stored,
+    TakenApart,
 )
 from workers.core.retry import RetryPolicy, delay_s
 
@@ -176,6 +177,18 @@ def test_what_is_drained_past_its_deadline_is_left_to_the_next(batch: bool) -> N
     """Its next holder finds the deadline passed and says so; that of a batch ends the children before."""
     _, commands = told(running(ticket(batch=batch)), Drained(), now=after(2 * LIMIT_S))
     assert appended(commands, Retrying).delay_ms == 0
+
+
+# A call that many shared
+
+
+def test_who_was_in_a_call_that_died_runs_again_by_itself_and_spends_nothing() -> None:
+    found, commands = told(at_attempt(1, Spent(attempts=1, lost=5)), TakenApart(error("lost")))
+    event = appended(commands, Retrying)
+    assert (event.spent, event.delay_ms, event.next_attempt) == (Spent(attempts=1, lost=5), 0, 2)
+    assert (event.error.reason, event.error.type, event.error.retryable) == ("lost", "TakenApart", True)
+    assert error("lost").message in event.error.message
+    assert told(found, Stored(event.n + 100))[1] == (Nak(0.0),)
 
 
 # Progress
