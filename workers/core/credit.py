@@ -177,11 +177,11 @@ class _Table:
                 seat.withdraw(keep)
 
     def fill_begun_slots(self) -> None:
-        """A slot that is taken anyway may as well be full."""
-        for seat in self.seats:
-            if seat.want > 0 and seat.per_slot > 1:
-                seat.asked += min(seat.want, seat.spare)
+        """A slot that is taken anyway may as well be full, unless a probe took it beyond the room."""
         self._free = self._room - sum(seat.taken for seat in self.seats)
+        for seat in self.seats if self._free >= 0 else ():
+            if seat.want > 0:
+                seat.asked += min(seat.want, seat.spare)
 
     def give_slots(self) -> None:
         """Free room, slot by slot, to whose turn it is."""
@@ -202,7 +202,7 @@ class _Table:
             if seat.open and not seat.asked and not seat.lane.pending:
                 more = seat.room(seat.total + PROBE) - seat.room(seat.total)
                 slots = seat.width * seat.lane.slots
-                if not seat.total or not more or self._room - self._free + more <= slots:
+                if not seat.total or self._room - self._free + more <= slots:
                     seat.asked = PROBE
                 else:
                     self.wanting = True
