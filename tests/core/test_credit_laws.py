@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workers.core.credit import PROBE, WEIGHT, LaneState, Shares, share
 
-LIVES = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+LIVES = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 SIZES = st.integers(1, 6)
 
 

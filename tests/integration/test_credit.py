@@ -188,7 +188,7 @@ async def test_never_more_in_hand_than_slots_and_prefetch_and_a_probe_for_each_l
                     assert count <= SLOTS + AHEAD + 1, lane
     assert world.most_running == SLOTS
     half = Counter(kind for kind, _ in world.ended[:500])
-    assert abs(half["one"] - half["other"]) <= 2 * (SLOTS + AHEAD)
+    assert min(half.values()) >= 0.45 * 500
 
 
 async def test_the_high_lane_overtakes_what_waits_in_the_normal_one(world: World) -> None:
