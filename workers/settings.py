@@ -145,6 +145,8 @@ class KindSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_lost: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Attempts that may be lost with what ran them.")] = None
     retry_base_s: Annotated[Seconds | None, _doc("The first delay's upper bound, in seconds.")] = None
     retry_cap_s: Annotated[Seconds | None, _doc("The greatest delay's upper bound, in seconds.")] = None
+    high: Annotated[Positive | None, _doc("Messages waiting for it at which it is under pressure.")] = None
+    low: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Messages waiting for it at which it no longer is.")] = None
     config: Annotated[dict[str, Any], _doc("What the kind's class takes as its settings.")] = {}
 
 

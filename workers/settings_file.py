@@ -52,6 +52,9 @@ _EXAMPLES: Final = {
 #max_lost = 10
 #retry_base_s = 5.0
 #retry_cap_s = 60.0
+# Messages waiting for it at which it is under pressure, and at which it no longer is.
+#high = 200
+#low = 50
 """,
     ("profiles",): """\
 # A profile of your own.

@@ -13,5 +13,7 @@ General layout:
     outcomes
             what each transition may come to; docs/lifecycle.md is made of it
     retry   how long to wait before another attempt
+    watermark
+            when a kind is under pressure, and how many children may be published meanwhile
     tally   a batch's children, folded from their notices
 """

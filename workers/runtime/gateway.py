@@ -27,6 +27,7 @@ from workers.runtime import terms
 from workers.runtime.control import Control
 from workers.runtime.delayed import Delayed
 from workers.runtime.depths import Depths
+from workers.runtime.episodes import Episodes
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -40,6 +41,7 @@ from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
 from workers.runtime.settle import Settle
 from workers.runtime.topology import lane_durable, topology
+from workers.runtime.upstream import Upstream
 from workers.runtime.watch import watch
 from workers.runtime.worker import Worker
 from workers.settings import Settings
@@ -79,8 +81,12 @@ class Gateway:
         delayed = Delayed(settings.retry.delayed)
         depths = Depths(bus, kinds, delayed, in_hand=self._in_hand)
         fleet.depths = depths.known
-        pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
-        pressure.changed = self._notify_credits
+        marks = functools.partial(terms.marks, settings)
+        episodes = Episodes(fleet, marks=marks, actors=self._actors, depth=depths.of)
+        # Every pool has one size as yet, and that is its greatest.
+        upstream = Upstream(bus, kinds, depths, episodes, marks=marks, grown=lambda kind: True)
+        pressure = Pressure(kinds, episodes)
+        upstream.changed = pressure.changed = self._notify_credits
         pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
         self._rooms = Rooms(
             settings=settings,
@@ -98,6 +104,7 @@ class Gateway:
             depths=depths,
             fleet=fleet,
             pressure=pressure,
+            upstream=upstream,
             jitter=jitter,
         )
 
@@ -158,6 +165,11 @@ class Gateway:
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
 
+    def _paused(self, lane: Lane) -> bool:
+        """A queue that is too deep is worked down, and what routes could add to it waits where it is."""
+        kind, rooms = lane.kind.name, self._rooms
+        return rooms.pressure.paused(kind) or (lane.stream != JOBS and rooms.upstream.pressed(kind))
+
     async def _lanes(self) -> list[Lane]:
         rooms = self._rooms
         lanes = [
@@ -175,7 +187,7 @@ class Gateway:
         name = "" if kind.is_batch else terms.profile(self._rooms.settings, kind)
         credit = self._credits.get(name)
         if credit is None:
-            credit = Credit(self._room, per_slot=self._per_slot, paused=self._rooms.pressure.paused)
+            credit = Credit(self._room, per_slot=self._per_slot, paused=self._paused)
             self._credits[name] = credit
         return credit
 
