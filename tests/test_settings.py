@@ -192,6 +192,10 @@ def test_a_variable_for_a_section_that_is_none_leaves_the_word_to_the_file(here)
             "which is 10",
         ),
         (
+            "[profiles.p]\nactors = 2\nmin_actors = 3",
+            "setting profiles.p.min_actors must not be above profiles.p.actors",
+        ),
+        (
             "[kinds.settings.plan]\nhigh = 200",
             "setting kinds.settings.plan: watermarks.low is 250 and must be below kinds.settings.plan.high, "
             "which is 200",

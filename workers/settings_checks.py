@@ -29,6 +29,9 @@ def check(settings: Settings) -> None:
             raise BadSettings("setting nats.url: not nats://host:port, or several of them with commas")
     _check_times(settings)
     _check_watermarks(settings)
+    for name, profile in settings.profiles.items():
+        if (profile.min_actors or 0) > profile.actors:
+            raise BadSettings(f"setting profiles.{name}.min_actors must not be above profiles.{name}.actors")
     for name, kind in settings.kinds.settings.items():
         if kind.profile is not None and kind.profile not in settings.profiles:
             raise BadSettings(f"setting kinds.settings.{name}.profile: there is no [profiles.{kind.profile}]")

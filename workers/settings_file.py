@@ -29,6 +29,9 @@ JETRAY_GATEWAY_GRACE_S=60 or JETRAY_PROVIDERS_OPENAI_BASE_URL=http://127.0.0.1:8
 
 _UNSET: Final = {
     ("nats", "credentials"): "jetray.creds",
+    ("profiles", "default", "min_actors"): 1,
+    ("profiles", "default", "recycle_jobs"): 1_000,
+    ("profiles", "default", "recycle_rss"): 2 * 1024**3,
     ("providers", "openai", "temperature"): 0.7,
 }
 """What to show for a setting that is not set."""
@@ -59,7 +62,9 @@ _EXAMPLES: Final = {
     ("profiles",): """\
 # A profile of your own.
 #[profiles.models]
-#actors = 1
+#actors = 4
+#min_actors = 1
+#spares = 1
 #cpus = 0.5
 #gpus = 1.0
 #memory = 8589934592

@@ -39,6 +39,7 @@ from workers.runtime.pull import Credit, Lane, Settled, pull
 from workers.runtime.quarantine import Quarantine
 from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
+from workers.runtime.scale import Scale
 from workers.runtime.settle import Settle
 from workers.runtime.topology import lane_durable, topology
 from workers.runtime.upstream import Upstream
@@ -83,8 +84,12 @@ class Gateway:
         fleet.depths = depths.known
         marks = functools.partial(terms.marks, settings)
         episodes = Episodes(fleet, marks=marks, actors=self._actors, depth=depths.of)
-        # Every pool has one size as yet, and that is its greatest.
-        upstream = Upstream(bus, kinds, depths, episodes, marks=marks, grown=lambda kind: True)
+        self._scale = Scale(
+            settings, kinds, pool=pool, fleet=fleet, depths=depths, per_slot=lambda kind: self._per_slot(kinds[kind])
+        )
+        upstream = Upstream(bus, kinds, depths, episodes, marks=marks, grown=self._scale.grown)
+        self._scale.changed = upstream.grew
+        fleet.pools = pool.report
         pressure = Pressure(kinds, episodes)
         upstream.changed = pressure.changed = self._notify_credits
         pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
@@ -121,6 +126,7 @@ class Gateway:
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
+            house.start_soon(self._scale.serve)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
@@ -242,7 +248,21 @@ class Gateway:
 
     def _pool_event(self, event: PoolEvent) -> None:
         self._rooms.fleet.pool_event(self._rooms.settings.profiles, event)
+        if event.what == "halted":
+            kinds = self._kinds_of(event.profile)
+            self._rooms.pressure.halted(event.profile, kinds)
+            for worker in self._rooms.live.of_kinds(kinds):
+                worker.unqueue()
+            for kind in kinds:
+                if kind in self._platforms:
+                    self._platforms[kind].clear()
+        elif event.what == "resumed":
+            self._rooms.pressure.resumed(event.profile)
         self._notify_credits()
+
+    def _kinds_of(self, profile: str) -> tuple[str, ...]:
+        kinds, settings = self._rooms.kinds.values(), self._rooms.settings
+        return tuple(kind.name for kind in kinds if not kind.is_batch and terms.profile(settings, kind) == profile)
 
     def _notify_credits(self) -> None:
         for credit in self._credits.values():

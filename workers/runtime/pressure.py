@@ -86,6 +86,19 @@ class Pressure:
             finally:
                 self.lend(kind, -1)
 
+    def halted(self, profile: str, kinds: tuple[str, ...]) -> None:
+        """No actor of a profile can start: its kinds are left to other gateways until it `resumed`."""
+        cause = self._causes["circuit_open", profile] = _Cause(self._episodes.begin("circuit_open", kinds))
+        log.error("no message of %s is pulled: profile %s has no actor", ", ".join(cause.episode.kinds), profile)
+        self.changed()
+
+    def resumed(self, profile: str) -> None:
+        """It has one."""
+        cause = self._causes.pop(("circuit_open", profile))
+        lasted = self._episodes.end(cause.episode, anyio.current_time())
+        log.warning("profile %s has an actor again after %.1f s", profile, lasted)
+        self.changed()
+
     async def serve(self) -> None:
         """End each pressure when it is over, until cancelled."""
         while True:

@@ -7,18 +7,24 @@ import json
 import msgspec
 from msgspec import Raw
 
+from infra.pool.base import Profile
 from workers.core.retry import RetryPolicy
 from workers.core.watermark import Marks
 from workers.kinds.deliberation.config import DeliberationConfig
 from workers.kinds.registry import Kind
 from workers.settings import Settings
 
-__all__ = ["attempt_deadline_s", "configs", "deadline_s", "marks", "policy", "profile"]
+__all__ = ["attempt_deadline_s", "configs", "deadline_s", "marks", "policy", "profile", "profiles"]
 
 
 def profile(settings: Settings, kind: Kind) -> str:
     """The profile whose actors run a kind."""
     return settings.of_kind(kind.name).profile or kind.profile
+
+
+def profiles(settings: Settings) -> list[Profile]:
+    """The recipes for actors, as pools take them."""
+    return [Profile(name=name, **msgspec.structs.asdict(profile)) for name, profile in settings.profiles.items()]
 
 
 def deadline_s(settings: Settings, kind: Kind) -> float:
