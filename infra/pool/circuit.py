@@ -37,10 +37,11 @@ class Streak:
 
     def failed(self, *, began: float, now: float) -> None:
         """An actor started at `began` has come to nothing."""
-        if began >= self._last:
+        if began > self._last:
             self.failures += 1
             self._last = now
 
     def succeeded(self) -> None:
         """One did what it was to do."""
         self.failures = 0
+        self._last = -math.inf

@@ -21,8 +21,16 @@ def test_failures_one_after_the_other_open_the_circuit_and_one_success_closes_it
 
 def test_actors_that_were_started_side_by_side_fail_once() -> None:
     streak = Streak()
-    for late in (1.0, 1.1, 1.2):
-        streak.failed(began=0.0, now=late)
+    for late in (1.0, 1.0, 1.1, 1.2):
+        streak.failed(began=1.0, now=late)
     assert (streak.failures, streak.next_try) == (1, 1.1)
-    streak.failed(began=1.1, now=2.0)
+    streak.failed(began=1.1, now=1.1)
     assert streak.failures == 2
+
+
+def test_whoever_fails_in_the_very_moment_of_a_success_counts() -> None:
+    streak = Streak()
+    streak.failed(began=0.0, now=1.0)
+    streak.succeeded()
+    streak.failed(began=1.0, now=1.0)
+    assert (streak.failures, streak.next_try) == (1, 1.1)
