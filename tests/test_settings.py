@@ -186,6 +186,25 @@ def test_a_variable_for_a_section_that_is_none_leaves_the_word_to_the_file(here)
             "setting nats.url: not nats://host:port, or several of them with commas",
         ),
         ("[watermarks]\nlow = 1000", "setting watermarks.low must be below watermarks.high"),
+        (
+            "[kinds.settings.plan]\nhigh = 10\nlow = 10",
+            "setting kinds.settings.plan: kinds.settings.plan.low is 10 and must be below kinds.settings.plan.high, "
+            "which is 10",
+        ),
+        (
+            "[profiles.p]\nactors = 2\nmin_actors = 3",
+            "setting profiles.p.min_actors must not be above profiles.p.actors",
+        ),
+        (
+            "[kinds.settings.plan]\nhigh = 200",
+            "setting kinds.settings.plan: watermarks.low is 250 and must be below kinds.settings.plan.high, "
+            "which is 200",
+        ),
+        (
+            "[kinds.settings.plan]\nlow = 1000",
+            "setting kinds.settings.plan: kinds.settings.plan.low is 1000 and must be below watermarks.high, "
+            "which is 1000",
+        ),
         ("[retry]\nbase_s = 400", "setting retry.base_s must not be above retry.cap_s"),
         (
             "[streams]\nevents_max_age_s = 3600",

@@ -145,6 +145,8 @@ class KindSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_lost: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Attempts that may be lost with what ran them.")] = None
     retry_base_s: Annotated[Seconds | None, _doc("The first delay's upper bound, in seconds.")] = None
     retry_cap_s: Annotated[Seconds | None, _doc("The greatest delay's upper bound, in seconds.")] = None
+    high: Annotated[Positive | None, _doc("Messages waiting for it at which it is under pressure.")] = None
+    low: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Messages waiting for it at which it no longer is.")] = None
     config: Annotated[dict[str, Any], _doc("What the kind's class takes as its settings.")] = {}
 
 
@@ -158,7 +160,23 @@ class Kinds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ProfileSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A recipe for actors."""
 
-    actors: Annotated[Positive, _doc("How many.")] = 2
+    actors: Annotated[Positive, _doc("How many; where min_actors is set, how many at most.")] = 2
+    min_actors: Annotated[
+        Positive | None, _doc("How many at least: from there the pool grows and shrinks with the depth of its queues.")
+    ] = None
+    spares: Annotated[
+        int, _doc("Actors that are kept ready beyond those, each to take over at once when one dies.", ge=0)
+    ] = 0
+    recycle_jobs: Annotated[
+        Positive | None, _doc("Jobs after which an actor is replaced; 1 gives each a fresh interpreter.")
+    ] = None
+    recycle_rss: Annotated[
+        Positive | None, _doc("Bytes of resident memory above which an actor is replaced, once it is idle.")
+    ] = None
+    silent_s: Annotated[
+        Seconds,
+        _doc("An actor whose event loop has not answered for so many seconds is killed; sync jobs may block it."),
+    ] = 15.0
     cpus: Annotated[float, _doc("CPUs that Ray reserves for each.", ge=0)] = 1.0
     gpus: Annotated[float, _doc("GPUs that Ray reserves for each.", ge=0)] = 0.0
     memory: Annotated[int, _doc("Bytes of memory that Ray reserves for each; 0 reserves none.", ge=0)] = 0
@@ -171,6 +189,15 @@ class Watermarks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     high: Annotated[Positive, _doc("Messages waiting for a kind at which it is under pressure.")] = 1_000
     low: Annotated[int, _doc("Messages waiting at which it no longer is.", ge=0)] = 250
+
+
+class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How pools grow and shrink, where a profile has min_actors."""
+
+    target: Annotated[Seconds, _doc("Messages, waiting and in hand, that are right for one slot.")] = 4.0
+    quiet_s: Annotated[Seconds, _doc("Seconds for which fewer actors must have been enough before one is let go.")] = (
+        30.0
+    )
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +220,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     profiles: Annotated[
         dict[str, ProfileSettings], _doc("Recipes for actors. A kind that names none runs in `default`.")
     ] = msgspec.field(default_factory=lambda: {"default": ProfileSettings()})
+    scaling: Scaling = Scaling()
     watermarks: Watermarks = Watermarks()
     roots: Annotated[dict[str, str], _doc("Where artifacts may go: a name, and the URI that it stands for.")] = (
         msgspec.field(default_factory=lambda: {"artifacts": "nats://artifacts"})

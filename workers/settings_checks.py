@@ -28,8 +28,10 @@ def check(settings: Settings) -> None:
         if _SERVER.fullmatch(server.strip()) is None:
             raise BadSettings("setting nats.url: not nats://host:port, or several of them with commas")
     _check_times(settings)
-    if settings.watermarks.low >= settings.watermarks.high:
-        raise BadSettings("setting watermarks.low must be below watermarks.high")
+    _check_watermarks(settings)
+    for name, profile in settings.profiles.items():
+        if (profile.min_actors or 0) > profile.actors:
+            raise BadSettings(f"setting profiles.{name}.min_actors must not be above profiles.{name}.actors")
     for name, kind in settings.kinds.settings.items():
         if kind.profile is not None and kind.profile not in settings.profiles:
             raise BadSettings(f"setting kinds.settings.{name}.profile: there is no [profiles.{kind.profile}]")
@@ -87,6 +89,21 @@ def _check_times(settings: Settings) -> None:
             )
     if settings.retry.base_s > settings.retry.cap_s:
         raise BadSettings("setting retry.base_s must not be above retry.cap_s")
+
+
+def _check_watermarks(settings: Settings) -> None:
+    for_all = settings.watermarks
+    if for_all.low >= for_all.high:
+        raise BadSettings("setting watermarks.low must be below watermarks.high")
+    for name, kind in settings.kinds.settings.items():
+        high, low = kind.high or for_all.high, for_all.low if kind.low is None else kind.low
+        if low >= high:
+            section = f"kinds.settings.{name}"
+            whose_low = "watermarks.low" if kind.low is None else f"{section}.low"
+            whose_high = f"{section}.high" if kind.high else "watermarks.high"
+            raise BadSettings(
+                f"setting {section}: {whose_low} is {low} and must be below {whose_high}, which is {high}"
+            )
 
 
 def _check_routes(routes: list[Route]) -> None:

@@ -29,6 +29,9 @@ JETRAY_GATEWAY_GRACE_S=60 or JETRAY_PROVIDERS_OPENAI_BASE_URL=http://127.0.0.1:8
 
 _UNSET: Final = {
     ("nats", "credentials"): "jetray.creds",
+    ("profiles", "default", "min_actors"): 1,
+    ("profiles", "default", "recycle_jobs"): 1_000,
+    ("profiles", "default", "recycle_rss"): 2 * 1024**3,
     ("providers", "openai", "temperature"): 0.7,
 }
 """What to show for a setting that is not set."""
@@ -52,11 +55,16 @@ _EXAMPLES: Final = {
 #max_lost = 10
 #retry_base_s = 5.0
 #retry_cap_s = 60.0
+# Messages waiting for it at which it is under pressure, and at which it no longer is.
+#high = 200
+#low = 50
 """,
     ("profiles",): """\
 # A profile of your own.
 #[profiles.models]
-#actors = 1
+#actors = 4
+#min_actors = 1
+#spares = 1
 #cpus = 0.5
 #gpus = 1.0
 #memory = 8589934592

@@ -32,7 +32,6 @@ from contracts.errors import ErrorInfo, Reason
 from contracts.events import Cancelled, Completed, Event, Failed, Moved
 from contracts.fleet import Versions
 from infra.bus.memory import Faults, MemoryBus, MemoryServer
-from infra.pool.base import Profile
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryStore
 from workers.kinds.host import KindHost
@@ -78,7 +77,7 @@ class Stack:
         self.bus = MemoryBus(server, faults=faults)
         """The gateway's connection: `bus.disconnect()` cuts it."""
         configs = terms.configs(self.settings)
-        self.pool = MemoryPool(_profiles(self.settings), lambda: _Host(self.kinds, configs))
+        self.pool = MemoryPool(terms.profiles(self.settings), lambda: _Host(self.kinds, configs))
         """Where jobs run: `pool.kill(actor)` kills an actor, and `started` events name them."""
         self.store = MemoryStore()
         self.gateway = Gateway(
@@ -244,13 +243,6 @@ def _checked(settings: Settings, kinds: Mapping[str, Kind]) -> Settings:
     check(settings)
     check_kinds(settings, kinds)
     return settings
-
-
-def _profiles(settings: Settings) -> list[Profile]:
-    return [
-        Profile(name=name, actors=profile.actors, concurrency=profile.concurrency)
-        for name, profile in settings.profiles.items()
-    ]
 
 
 def _moved(result: msgspec.Raw) -> str | None:

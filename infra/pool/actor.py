@@ -40,6 +40,10 @@ class Actor(Protocol):
         """Ask the running job `<kind>.<id>` to stop; False where it does not run yet. Raises `ActorLost`."""
         ...
 
+    async def pulse(self) -> int:
+        """Return once its loop has answered: the resident memory of its process, in bytes. Raises `ActorLost`."""
+        ...
+
     async def died(self) -> ErrorInfo:
         """Return once it is dead, and say of what."""
         ...
@@ -62,6 +66,11 @@ class Spawner(Protocol):
 
     def concurrency(self, profile: Profile) -> int:
         """Shared jobs that one actor takes at a time."""
+        ...
+
+    @property
+    def beat_s(self) -> float | None:
+        """Between two heartbeats of an actor; None for actors that need none."""
         ...
 
 

@@ -44,6 +44,17 @@ class Profile(Struct, frozen=True, kw_only=True):
 
     name: str
     actors: int
+    """At most, spares apart."""
+    min_actors: int | None = None
+    """How many it begins with; None for `actors`. `Pool.resize` changes the size between the two."""
+    spares: int = 0
+    """Ready beyond the size, to take over at once when one dies."""
+    recycle_jobs: int | None = None
+    """After so many jobs an actor is replaced; 1 gives each a fresh one."""
+    recycle_rss: int | None = None
+    """Above so many bytes of resident memory it is, too."""
+    silent_s: float = 15.0
+    """An actor whose loop does not answer for so long, though it runs no exclusive job, is dead."""
     cpus: float = 1.0
     gpus: float = 0.0
     memory: int = 0
@@ -135,7 +146,10 @@ class Slots(Struct, frozen=True, kw_only=True):
 class PoolEvent:
     """Something that really happened to a pool or an actor."""
 
-    what: Literal["created", "initialized", "failed", "restarted", "retired"]
+    what: Literal["created", "initialized", "employed", "failed", "restarted", "retired", "halted", "resumed"]
+    """`employed`: it takes calls from now on, which a spare does not.
+
+    `halted`: no actor is left and none can be started; one is tried now and then, until that is `resumed`."""
     profile: str
     actor: str = ""
     actors: tuple[str, ...] = ()
@@ -164,6 +178,17 @@ class Pool(Protocol):
 
     def slots(self, profile: str, *, exclusive: bool) -> Slots:
         """Room for jobs now, counted in whole actors for exclusive ones."""
+        ...
+
+    def resize(self, profile: str, actors: int) -> int:
+        """Have so many actors, or as many as the profile may have at most, and return how many that is.
+
+        Additional ones start at once; those that are too many take nothing new, and go once they are idle.
+        """
+        ...
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """For eyes: each profile's size, and how many of its actors are in each state."""
         ...
 
     async def wait_free(self, profile: str, *, exclusive: bool) -> None:

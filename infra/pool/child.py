@@ -20,12 +20,29 @@ from infra.pool import provenance
 from infra.pool.actor import unfit
 from infra.pool.base import ConfigError, Host, HostSpec
 from infra.pool.hosting import build_host, sealed
+from infra.pool.resident import resident_bytes
 from infra.pool.tenancy import Tenancy
-from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_down, packed
+from infra.pool.wire import (
+    LENGTH,
+    Begin,
+    Cancel,
+    Down,
+    Ended,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Said,
+    decode_down,
+    packed,
+)
 
 __all__ = ["main"]
 
 ASK_AGAIN_S = 0.01
+
+Work = Begin | Cancel | Ping
 
 
 def main(descriptor: int) -> None:
@@ -37,7 +54,7 @@ def main(descriptor: int) -> None:
     assert isinstance(hello, Hello)
     _settle_in(hello)
     tenancy = Tenancy(hello.mark)
-    inbox: asyncio.Queue[Begin | Cancel] = asyncio.Queue()
+    inbox: asyncio.Queue[Work] = asyncio.Queue()
     loop = asyncio.new_event_loop()
     threading.Thread(target=_listen, args=(channel, loop, inbox), name="gateway", daemon=True).start()
     host = _host(hello)
@@ -65,14 +82,14 @@ def _host(hello: Hello) -> Host | ErrorInfo:
     return build_host(HostSpec(factory=hello.factory, config=hello.config))
 
 
-def _listen(channel: socket.socket, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Begin | Cancel]) -> None:
+def _listen(channel: socket.socket, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Work]) -> None:
     while (message := _receive(channel)) is not None:
         assert not isinstance(message, Hello)
         loop.call_soon_threadsafe(inbox.put_nowait, message)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _receive(channel: socket.socket) -> Hello | Begin | Cancel | None:
+def _receive(channel: socket.socket) -> Down | None:
     head = _exactly(channel, LENGTH.size)
     body = None if head is None else _exactly(channel, LENGTH.unpack(head)[0])
     return None if body is None else decode_down(body)
@@ -94,14 +111,13 @@ def _exactly(channel: socket.socket, size: int) -> bytes | None:
 class _Worker:
     """Runs calls as they come; asks a running one to stop."""
 
-    def __init__(
-        self, host: Host, tenancy: Tenancy, channel: socket.socket, inbox: asyncio.Queue[Begin | Cancel]
-    ) -> None:
+    def __init__(self, host: Host, tenancy: Tenancy, channel: socket.socket, inbox: asyncio.Queue[Work]) -> None:
         self._host = host
         self._tenancy = tenancy
         self._channel = channel
         self._inbox = inbox
         self._running: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def work(self) -> None:
         while True:
@@ -109,7 +125,11 @@ class _Worker:
                 case Begin(call):
                     self._running = asyncio.create_task(self._run(call))
                 case Cancel(job):
-                    await self._cancel(job)
+                    # Beside the next message: a job that has not begun yet cannot be asked, and hears of it later.
+                    self._asking.add(asking := asyncio.create_task(self._cancel(job)))
+                    asking.add_done_callback(self._asking.discard)
+                case Ping():
+                    self._channel.sendall(packed(Pong(resident_bytes())))
 
     async def _run(self, call: bytes) -> None:
         outcome = await self._tenancy.execute(self._host, decode_call(call), self._say)

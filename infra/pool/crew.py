@@ -1,34 +1,23 @@
-"""The actors of one profile: so many at all times, a lost one replaced, and their slots.
-
-An actor's way: spawned ──ready──▶ hired ──condemned (died, killed, pool stopped)──▶ out of the slots, killed, gone.
-Only then end the calls that it took along, so whoever sees `Gone` knows that nothing of them runs any more.
-"""
+"""The calls of one profile: who gets which slot, and what becomes of the call. `staff` keeps the actors."""
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from contracts.calls import Call, Gone
-from contracts.errors import ErrorInfo
-from infra.pool.actor import ActorLost, Spawner, lost
-from infra.pool.base import ConfigError, PoolEvent, PoolListener, Profile, Slots
+from infra.pool.actor import ActorLost, Spawner
+from infra.pool.base import ConfigError, PoolListener, Profile, Slots
 from infra.pool.execution import Berth, Running, RunningBatch, RunningCall
 from infra.pool.slots import SlotTable, Ticket
+from infra.pool.staff import Staff
+from infra.pool.states import ActorState
 
-__all__ = ["Crew", "Seat", "backoff_s"]
-
-BACKOFF_S = 0.1
-BACKOFF_CAP_S = 30.0
-
-
-def backoff_s(failures: int) -> float:
-    """Seconds to wait before an actor is started, after so many that came to nothing in a row: 0, 0.1, 0.2, … 30."""
-    return min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
+__all__ = ["Crew", "Seat"]
 
 
 class Seat:
@@ -75,27 +64,26 @@ class Crew:
 
     def __init__(self, profile: Profile, spawner: Spawner, *, gateway: str) -> None:
         self.profile = profile
-        self.refusal: ConfigError | None = None
-        """Why this profile can run nothing, found before any of its actors was ready."""
-        self._spawner = spawner
+        self._staff = Staff(profile, spawner, self, gateway=gateway)
         self._concurrency = spawner.concurrency(profile)
-        self._prefix = f"jetray-{gateway}-{profile.name}"
-        self._numbers = itertools.count(1)
         self._slots = SlotTable()
         self._berths: dict[str, Berth] = {}
+        """Where calls can go, and where some still run."""
         self._waiting: dict[Ticket, anyio.Event] = {}
         self._news: anyio.Event | None = None
-        self._proven = False
-        self._created = False
         self._tasks: TaskGroup
-        self._tell: PoolListener
+
+    @property
+    def refusal(self) -> ConfigError | None:
+        """Why this profile can run nothing, found before any of its actors was ready."""
+        return self._staff.refusal
 
     def slots(self, *, exclusive: bool) -> Slots:
         """Room now, of what there is with the actors that are there, and of what there is with all of them."""
         each = 1 if exclusive else self._concurrency
         return Slots(
-            total=self.profile.actors * each,
-            ready=len(self._berths) * each,
+            total=self._staff.size * each,
+            ready=self._slots.size(exclusive=exclusive),
             free=self._slots.room(exclusive=exclusive),
         )
 
@@ -111,6 +99,8 @@ class Crew:
             ticket = self._slots.ask(exclusive=exclusive)
             if ticket.state == "waiting":
                 await self._turn(ticket)
+            else:
+                self._took(ticket)
             berth = self._berths.get(ticket.actor)
             if berth is not None:
                 return Seat(self, berth, ticket)
@@ -128,92 +118,46 @@ class Crew:
     def free(self, ticket: Ticket) -> None:
         """Give a slot back."""
         self._serve(self._slots.free(ticket))
+        self._freed(ticket.actor)
 
     def keep(self, tasks: TaskGroup, tell: PoolListener) -> None:
         """Keep the actors in `tasks` until that is cancelled. If they cannot be, cancel it and say why in `refusal`."""
         self._tasks = tasks
-        self._tell = tell
-        for _ in range(self.profile.actors):
-            tasks.start_soon(self._keep_one, name=f"actors of {self.profile.name}")
+        self._staff.keep(tasks, tell)
 
-    async def _keep_one(self) -> None:
-        before: Berth | None = None
-        failures = 0
-        for restarts in itertools.count():
-            berth = await self._hire(failures)
-            if before is not None and before.error is not None:
-                reason = before.error.type
-                self._say("restarted", berth, replaces=before.name, restarts=restarts, reason=reason)
-            await self._attend(berth)
-            # An actor that did some good is replaced at once. One that died over its first call may meet that again.
-            failures = 0 if berth.executions or berth.on_purpose else failures + 1
-            before = berth
+    def resize(self, actors: int) -> int:
+        """Have so many actors, within the profile's bounds; how many that is."""
+        return self._staff.resize(actors)
 
-    async def _hire(self, failures: int) -> Berth:
-        """Start actors until one is ready."""
-        while True:
-            await anyio.sleep(backoff_s(failures))
-            name = f"{self._prefix}-{next(self._numbers)}"
-            berth = Berth(name, self._spawner.spawn(self.profile, name), strike=self._strike)
-            began = anyio.current_time()
-            problem = await self._problem(berth)
-            if problem is None:
-                self._proven = True
-                self._say("initialized", berth, duration_s=anyio.current_time() - began)
-                return berth
-            failures += 1
-            self._say("failed", berth, error=problem)
-            if problem.reason == "config" and not self._proven:
-                await self._refuse(problem)
+    def report(self) -> dict[str, Any]:
+        """For eyes: the size, and how many actors are in each state."""
+        return self._staff.report()
 
-    async def _problem(self, berth: Berth) -> ErrorInfo | None:
-        """What keeps the actor from being ready; then nothing of it is left."""
-        is_ready = False
-        try:
-            await berth.actor.ready()
-            is_ready = True
-        except ActorLost as gone:
-            return gone.error
-        finally:
-            if not is_ready:
-                with anyio.CancelScope(shield=True):
-                    await berth.actor.kill()
-        return None
+    # --- for the staff ------------------------------------------------------------------------------------------------
 
-    async def _attend(self, berth: Berth) -> None:
-        """Have the actor work until it must go, and see it gone."""
+    def enter(self, berth: Berth) -> None:
+        """An actor takes calls from now on."""
         self._berths[berth.name] = berth
-        self._serve(self._slots.add(berth.name, self._concurrency))
-        if len(self._berths) == self.profile.actors and not self._created:
-            self._created = True
-            self._tell(PoolEvent(what="created", profile=self.profile.name, actors=tuple(self._berths)))
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, berth)
-                await berth.condemned.wait()
-                tasks.cancel_scope.cancel()
-        finally:
-            stopped = berth.error is None
-            berth.condemn(lost("PoolStopped", f"the pool was stopped, and {berth.name} with it"))
-            with anyio.CancelScope(shield=True):
-                jobs = await self._see_gone(berth)
-            if stopped:
-                self._say("retired", berth, reason="stopped", executions=berth.executions)
-            else:
-                self._say("failed", berth, error=berth.error, jobs=jobs, executions=berth.executions)
+        grants = self.profile.recycle_jobs or math.inf
+        self._serve(self._slots.add(berth.name, self._concurrency, grants))
 
-    async def _watch(self, berth: Berth) -> None:
-        berth.condemn(await berth.actor.died())
+    def close(self, berth: Berth) -> None:
+        """An actor takes nothing new."""
+        if berth.name in self._berths and not self._slots.closed(berth.name):
+            self._serve(self._slots.close(berth.name))
 
-    async def _see_gone(self, berth: Berth) -> tuple[str, ...]:
-        """End the actor and then the calls that it took along: those jobs."""
-        await berth.actor.kill()
-        assert berth.error is not None
-        berth.gone = True
-        for running in berth.running:
-            running.lose(Gone(error=berth.error))
-            running.scope.cancel()
-        return tuple(sorted(job for running in berth.running for job in running.jobs))
+    def leave(self, berth: Berth) -> None:
+        """An actor is no more."""
+        if self._berths.pop(berth.name, None) is not None:
+            self._serve(self._slots.remove(berth.name))
+
+    def load(self, berth: Berth) -> int:
+        """Slots held on an actor."""
+        return self._slots.taken(berth.name) if berth.name in self._berths else 0
+
+    def alone(self, berth: Berth) -> bool:
+        """Whether an exclusive call has the actor."""
+        return berth.name in self._berths and self._slots.alone(berth.name)
 
     async def _run(self, running: Running, berth: Berth, ticket: Ticket) -> None:
         with running.scope:
@@ -240,22 +184,28 @@ class Crew:
         finally:
             del self._waiting[ticket]
 
-    async def _refuse(self, problem: ErrorInfo) -> None:
-        reason = " ".join(problem.message.split())
-        self.refusal = ConfigError(f"profile {self.profile.name}: no actor can start: {problem.type}: {reason}")
-        self._tasks.cancel_scope.cancel()
-        await anyio.sleep_forever()
+    def _took(self, ticket: Ticket) -> None:
+        """A slot was granted."""
+        berth = self._berths[ticket.actor]
+        if berth.state is not ActorState.DRAINING:
+            berth.become(ActorState.BUSY)
+        if self._slots.closed(berth.name):
+            self._staff.part(berth, "recycled")
 
-    def _strike(self, berth: Berth) -> None:
-        del self._berths[berth.name]
-        self._serve(self._slots.remove(berth.name))
+    def _freed(self, actor: str) -> None:
+        """A slot was given back, and perhaps granted again."""
+        berth = self._berths.get(actor)
+        if berth is None:
+            return
+        if berth.executions >= (self.profile.recycle_jobs or math.inf):
+            self._staff.part(berth, "recycled")
+        if berth.error is None and not self._slots.taken(actor):
+            self._staff.idle(berth)
 
     def _serve(self, granted: list[Ticket]) -> None:
         for ticket in granted:
+            self._took(ticket)
             self._waiting[ticket].set()
         if self._news is not None:
             self._news.set()
             self._news = None
-
-    def _say(self, what: Literal["initialized", "failed", "restarted", "retired"], berth: Berth, **more: Any) -> None:
-        self._tell(PoolEvent(what=what, profile=self.profile.name, actor=berth.name, **more))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import anyio
 
@@ -35,6 +36,14 @@ class CrewedPool:
     def slots(self, profile: str, *, exclusive: bool) -> Slots:
         """Room for jobs now, and when all actors are ready and idle."""
         return self._crews[profile].slots(exclusive=exclusive)
+
+    def resize(self, profile: str, actors: int) -> int:
+        """Have so many actors, within the profile's bounds; how many that is."""
+        return self._crews[profile].resize(actors)
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """For eyes: each profile's size, and how many of its actors are in each state."""
+        return {name: crew.report() for name, crew in self._crews.items()}
 
     async def wait_free(self, profile: str, *, exclusive: bool) -> None:
         """Return once there is room."""

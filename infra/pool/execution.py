@@ -12,6 +12,7 @@ from contracts.errors import ErrorInfo
 from infra.pool.actor import Actor, ActorLost, lost
 from infra.pool.hosting import is_report
 from infra.pool.mailbox import Mailbox
+from infra.pool.states import ActorState, moved
 
 __all__ = ["Berth", "Running", "RunningBatch", "RunningCall"]
 
@@ -22,9 +23,12 @@ ASK_AGAIN_S = 0.05
 class Berth:
     """One actor in its place, from its start to its end."""
 
-    def __init__(self, name: str, actor: Actor, *, strike: Callable[[Berth], None]) -> None:
+    def __init__(self, name: str, actor: Actor, *, began: float, strike: Callable[[Berth], None]) -> None:
         self.name = name
         self.actor = actor
+        self.began = began
+        """When it was started."""
+        self.state = ActorState.STARTING
         self.running: set[Running] = set()
         self.executions = 0
         """Calls that it has brought to an outcome."""
@@ -32,16 +36,29 @@ class Berth:
         """Why it must go, or went."""
         self.on_purpose = False
         """We ended it ourselves, to end a job."""
+        self.parting = ""
+        """Why it is let go once it is idle: `scaled_down`, `recycled`. It takes nothing new."""
+        self.retired = False
+        """That is what it went for."""
         self.gone = False
         """Nothing of it runs any more."""
         self.condemned = anyio.Event()
+        self.restarts = 0
+        """How many died before it in its place."""
+        self.successor: Berth | None = None
+        """Who took its place before it was gone."""
         self._strike = strike
+
+    def become(self, state: ActorState) -> None:
+        """Change its state. Raises `ValueError` where that cannot be."""
+        self.state = moved(self.state, state)
 
     def condemn(self, error: ErrorInfo, *, on_purpose: bool = False) -> None:
         """It must go, and takes nothing new from now on. The first reason counts."""
         if self.error is None:
             self.error = error
             self.on_purpose = on_purpose
+            self.become(ActorState.DEAD)
             self.condemned.set()
             self._strike(self)
 

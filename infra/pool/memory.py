@@ -24,19 +24,33 @@ class MemoryPool(CrewedPool):
     """Runs hosts here. `host` says how to build one, or does so itself."""
 
     def __init__(
-        self, profiles: Iterable[Profile], host: HostSpec | Callable[[], Host], *, gateway: str = "memory"
+        self,
+        profiles: Iterable[Profile],
+        host: HostSpec | Callable[[], Host],
+        *,
+        gateway: str = "memory",
+        beat_s: float | None = None,
     ) -> None:
-        self._actors = _MemorySpawner(host)
+        self._actors = _MemorySpawner(host, beat_s)
         super().__init__(profiles, self._actors, gateway=gateway)
 
     def kill(self, actor: str) -> None:
         """Let a living actor die, as if its process had been killed."""
         self._actors.living[actor].die(lost("ActorDiedError", f"{actor} was killed from outside"))
 
+    def silence(self, actor: str) -> None:
+        """Have a living actor answer no heartbeat any more. There are heartbeats where `beat_s` was given."""
+        self._actors.living[actor].answers = False
+
+    def swell(self, actor: str, resident: int) -> None:
+        """Have a living actor take so many bytes of memory, as it tells with each heartbeat."""
+        self._actors.living[actor].resident = resident
+
 
 class _MemorySpawner:
-    def __init__(self, host: HostSpec | Callable[[], Host]) -> None:
+    def __init__(self, host: HostSpec | Callable[[], Host], beat_s: float | None) -> None:
         self._host = host
+        self.beat_s = beat_s
         self.living: dict[str, _MemoryActor] = {}
 
     @asynccontextmanager
@@ -56,6 +70,8 @@ class _MemoryActor:
         self._spec = host
         self._living = living
         self._host: Host
+        self.answers = True
+        self.resident = 0
         self._running: set[anyio.CancelScope] = set()
         self._cause: ErrorInfo | None = None
         self._dead = anyio.Event()
@@ -89,6 +105,11 @@ class _MemoryActor:
 
     async def cancel(self, job: str) -> bool:
         return self._host.cancel(job)
+
+    async def pulse(self) -> int:
+        if not self.answers:
+            await anyio.sleep_forever()
+        return self.resident
 
     async def died(self) -> ErrorInfo:
         await self._dead.wait()

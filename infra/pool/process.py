@@ -29,12 +29,30 @@ from infra.pool.actor import ActorLost, lost, no_frames
 from infra.pool.base import HostSpec, Profile
 from infra.pool.crewed import CrewedPool
 from infra.pool.hosting import one_by_one, unsealed
-from infra.pool.wire import LENGTH, Begin, Cancel, Ended, Hello, Ready, Refused, Said, decode_up, packed
+from infra.pool.mailbox import Mailbox
+from infra.pool.wire import (
+    LENGTH,
+    Begin,
+    Cancel,
+    Down,
+    Ended,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Said,
+    Up,
+    decode_up,
+    packed,
+)
 
 __all__ = ["ProcessPool"]
 
 _log = logging.getLogger("jetray.pool")
 
+BEAT_S = 2.0
+"""Between two heartbeats of a child."""
 GONE_S = 10.0
 """How long what a killed child left behind may take to die before we say so and go on."""
 
@@ -43,7 +61,7 @@ class ProcessPool(CrewedPool):
     """Runs jobs in child processes: one actor a profile, whatever its size and concurrency, and one job at a time."""
 
     def __init__(self, profiles: Iterable[Profile], host: HostSpec, *, gateway: str) -> None:
-        single = [replace(profile, actors=1) for profile in profiles]
+        single = [replace(profile, actors=1, min_actors=None) for profile in profiles]
         for profile in single:
             if profile.runtime_env:
                 _log.warning("profile %s: without Ray its runtime_env has no effect", profile.name)
@@ -51,6 +69,8 @@ class ProcessPool(CrewedPool):
 
 
 class _ChildSpawner:
+    beat_s = BEAT_S
+
     def __init__(self, host: HostSpec) -> None:
         self._host = host
 
@@ -74,6 +94,10 @@ class _Child:
         self._stream: UNIXSocketStream | None = None
         self._reader: BufferedByteReceiveStream
         self._writing = anyio.Lock()
+        self._fault: ErrorInfo | None = None
+        """Why nothing more is heard of it."""
+        self._replies: Mailbox[Said | Ended] = Mailbox()
+        self._pongs: Mailbox[Pong] = Mailbox()
 
     async def ready(self) -> None:
         ours, theirs = socket.socketpair()
@@ -100,10 +124,12 @@ class _Child:
 
     async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
         await self._send(Begin(encode(call)))
-        while isinstance(message := await self._receive(), Said):
+        while isinstance(message := await self._replies.next(), Said):
             send(unsealed(message.frame))
-        outcome = decode_reply(message.outcome) if isinstance(message, Ended) else None
-        if outcome is None or isinstance(outcome, (Reported, Emitted)):
+        if message is None:
+            raise ActorLost(await self._end())
+        outcome = decode_reply(message.outcome)
+        if isinstance(outcome, (Reported, Emitted)):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with {message!r}"))
         return outcome
 
@@ -115,7 +141,27 @@ class _Child:
         await self._send(Cancel(job))
         return True
 
+    async def pulse(self) -> int:
+        """The child's loop answers."""
+        await self._send(Ping())
+        pong = await self._pongs.next()
+        if pong is None:
+            raise ActorLost(await self._end())
+        return pong.resident
+
     async def died(self) -> ErrorInfo:
+        """Reads what it says for as long as it lives: runs and heartbeats wait for what comes of that."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read, tasks.cancel_scope)
+            self._fault = await self._end()
+            tasks.cancel_scope.cancel()
+        assert self._fault is not None
+        return self._fault
+
+    async def _end(self) -> ErrorInfo:
+        """Wait for its end, unless it can no longer be understood."""
+        if self._fault is not None:
+            return self._fault
         assert self._process is not None
         status = await self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -146,20 +192,37 @@ class _Child:
             mark=self._mark.number,
         )
 
-    async def _send(self, message: Hello | Begin | Cancel) -> None:
+    async def _send(self, message: Down) -> None:
         assert self._stream is not None
         try:
             async with self._writing:
                 await self._stream.send(packed(message))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise ActorLost(await self.died()) from error
+            raise ActorLost(await self._end()) from error
 
-    async def _receive(self) -> Ready | Refused | Said | Ended:
+    async def _read(self, scope: anyio.CancelScope) -> None:
+        try:
+            while True:
+                match await self._receive():
+                    case Said() | Ended() as reply:
+                        self._replies.put(reply, report=False)
+                    case Pong() as pong:
+                        self._pongs.put(pong, report=False)
+                    case other:
+                        raise ActorLost(lost("ProtocolError", f"{self._name} said {other!r} out of turn"))
+        except ActorLost as gone:
+            self._fault = gone.error
+            scope.cancel()
+        finally:
+            self._replies.close()
+            self._pongs.close()
+
+    async def _receive(self) -> Up:
         try:
             head = await self._reader.receive_exactly(LENGTH.size)
             return decode_up(await self._reader.receive_exactly(LENGTH.unpack(head)[0]))
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise ActorLost(await self.died()) from error
+            raise ActorLost(await self._end()) from error
 
 
 def _python_path() -> str:

@@ -6,10 +6,13 @@
 Tickets are served in the order in which they came, with one liberty: a ticket that cannot be served yet holds back
 only those that want the same room. An exclusive ticket waits by *claiming* the actor that is nearest to empty: a
 claimed actor takes nothing new, so it does become empty, while the other actors go on serving.
+
+An actor may have so many grants and no more. One that has none left, or is closed, keeps what it holds.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 __all__ = ["SlotTable", "Ticket"]
@@ -33,16 +36,22 @@ class Ticket:
 class _Berth:
     """One actor's room."""
 
-    __slots__ = ("capacity", "exclusive", "taken")
+    __slots__ = ("capacity", "exclusive", "left", "taken")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, left: float) -> None:
         self.capacity = capacity
+        self.left = left
         self.taken = 0
         self.exclusive = False
 
     @property
     def free(self) -> int:
-        return 0 if self.exclusive else self.capacity - self.taken
+        return 0 if self.exclusive else int(min(self.capacity - self.taken, self.left))
+
+    def size(self, exclusive: bool) -> int:
+        if exclusive:
+            return int(self.taken > 0 or self.left > 0)
+        return int(min(self.capacity, self.taken + self.left))
 
 
 class SlotTable:
@@ -53,12 +62,29 @@ class SlotTable:
         self._waiting: list[Ticket] = []
         self._claimed: set[str] = set()
 
-    def add(self, actor: str, capacity: int) -> list[Ticket]:
-        """An actor is ready, with room for `capacity` shared jobs."""
-        if actor in self._berths or capacity < 1:
-            raise ValueError(f"actor {actor} with room for {capacity} cannot be added")
-        self._berths[actor] = _Berth(capacity)
+    def add(self, actor: str, capacity: int, grants: float = math.inf) -> list[Ticket]:
+        """An actor is ready, with room for `capacity` shared jobs at a time, and for so many in all."""
+        if actor in self._berths or capacity < 1 or grants < 1:
+            raise ValueError(f"actor {actor} with room for {capacity} and {grants} in all cannot be added")
+        self._berths[actor] = _Berth(capacity, grants)
         return self._settle()
+
+    def close(self, actor: str) -> list[Ticket]:
+        """An actor takes nothing new."""
+        self._berths[actor].left = 0
+        return self._settle()
+
+    def closed(self, actor: str) -> bool:
+        """Whether an actor takes nothing new, ever."""
+        return not self._berths[actor].left
+
+    def taken(self, actor: str) -> int:
+        """Tickets held on an actor."""
+        return self._berths[actor].taken
+
+    def alone(self, actor: str) -> bool:
+        """Whether an exclusive ticket is held on an actor."""
+        return self._berths[actor].exclusive
 
     def remove(self, actor: str) -> list[Ticket]:
         """An actor is gone, and the slots held on it with it: to free one of them later does nothing."""
@@ -94,8 +120,12 @@ class SlotTable:
         """Slots that a ticket asked for now could take, or whole actors for an exclusive one."""
         open_berths = [berth for actor, berth in self._berths.items() if actor not in self._claimed]
         if exclusive:
-            return sum(not berth.taken for berth in open_berths)
+            return sum(berth.left > 0 and not berth.taken for berth in open_berths)
         return sum(berth.free for berth in open_berths)
+
+    def size(self, *, exclusive: bool) -> int:
+        """Room of the actors that are there, idle or not; of those that take nothing new, what is held on them."""
+        return sum(berth.size(exclusive) for berth in self._berths.values())
 
     @property
     def waiting(self) -> int:
@@ -111,7 +141,7 @@ class SlotTable:
         return granted
 
     def _grant(self, ticket: Ticket) -> bool:
-        unclaimed = [(actor, berth) for actor, berth in self._berths.items() if actor not in self._claimed]
+        unclaimed = [item for item in self._berths.items() if item[1].left and item[0] not in self._claimed]
         if not unclaimed:
             return False
         if ticket.exclusive:
@@ -127,6 +157,7 @@ class SlotTable:
             if not berth.free:
                 return False
         berth.taken += 1
+        berth.left -= 1
         ticket.actor = actor
         ticket.state = "held"
         return True

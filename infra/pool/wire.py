@@ -15,11 +15,15 @@ __all__ = [
     "LENGTH",
     "Begin",
     "Cancel",
+    "Down",
     "Ended",
     "Hello",
+    "Ping",
+    "Pong",
     "Ready",
     "Refused",
     "Said",
+    "Up",
     "decode_down",
     "decode_up",
     "packed",
@@ -54,6 +58,17 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     job: str
 
 
+class Ping(Struct, frozen=True, tag="ping"):
+    """To the child: does its loop run?"""
+
+
+class Pong(Struct, frozen=True, tag="pong"):
+    """From the child: it does."""
+
+    resident: int
+    """Bytes of resident memory."""
+
+
 class Ready(Struct, frozen=True, tag="ready"):
     """From the child, first: it takes calls."""
 
@@ -76,24 +91,27 @@ class Ended(Struct, frozen=True, tag="ended"):
     outcome: bytes
 
 
+Down = Hello | Begin | Cancel | Ping
+Up = Ready | Refused | Said | Ended | Pong
+
 _encoder = msgspec.msgpack.Encoder()
-_down = msgspec.msgpack.Decoder(Hello | Begin | Cancel)
-_up = msgspec.msgpack.Decoder(Ready | Refused | Said | Ended)
+_down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
+_up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 
 
-def packed(message: Hello | Begin | Cancel | Ready | Refused | Said | Ended) -> bytes:
+def packed(message: Down | Up) -> bytes:
     """A message as it goes through the pipe."""
     data = _encoder.encode(message)
     return LENGTH.pack(len(data)) + data
 
 
-def decode_down(data: bytes) -> Hello | Begin | Cancel:
+def decode_down(data: bytes) -> Down:
     """What the gateway said; `codec.Undecodable` where it is nothing that it says."""
-    message: Hello | Begin | Cancel = codec.decode(_down, data)
+    message: Down = codec.decode(_down, data)
     return message
 
 
-def decode_up(data: bytes) -> Ready | Refused | Said | Ended:
+def decode_up(data: bytes) -> Up:
     """What the child said; `codec.Undecodable` where it is nothing that it says."""
-    message: Ready | Refused | Said | Ended = codec.decode(_up, data)
+    message: Up = codec.decode(_up, data)
     return message

@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 
 from infra.pool.base import ConfigError, HostSpec, PoolEvent, PoolLost, Profile
-from infra.pool.crew import backoff_s
+from infra.pool.circuit import backoff_s
 from infra.pool.provenance import ROOT
 from infra.pool.ray.address import Address, parse_address
 from infra.pool.ray.cluster import BorrowedRay, check_room

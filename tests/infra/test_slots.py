@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +77,33 @@ def test_a_withdrawn_ticket_lets_the_next_one_through() -> None:
     assert slots.withdraw(alone) == [after]
 
 
+def test_an_actor_has_so_many_grants_and_no_more() -> None:
+    slots = SlotTable()
+    slots.add("a1", 2, grants=3)
+    assert (slots.size(exclusive=False), slots.room(exclusive=False)) == (2, 2)
+    first, second, third = (slots.ask(exclusive=False) for _ in range(3))
+    assert slots.free(first) == [third]
+    assert slots.closed("a1")
+    fourth = slots.ask(exclusive=False)
+    assert slots.free(second) == []
+    assert (fourth.state, slots.taken("a1"), slots.size(exclusive=False)) == ("waiting", 1, 1)
+    assert (slots.size(exclusive=True), slots.room(exclusive=True)) == (1, 0)
+    slots.free(third)
+    assert (slots.size(exclusive=False), slots.size(exclusive=True)) == (0, 0)
+    with pytest.raises(ValueError):
+        slots.add("a2", 2, grants=0)
+
+
+def test_a_closed_actor_keeps_what_it_holds_and_a_claim_moves_on() -> None:
+    slots = table(2, 2)
+    on_first, on_second = slots.ask(exclusive=False), slots.ask(exclusive=False)
+    alone = slots.ask(exclusive=True)
+    assert slots.close("a1") == []
+    assert slots.free(on_first) == []
+    assert slots.free(on_second) == [alone]
+    assert (alone.actor, slots.alone("a2"), slots.alone("a1")) == ("a2", True, False)
+
+
 @pytest.mark.parametrize("illegal", ["free a waiting one", "withdraw a held one", "free what is done", "add twice"])
 def test_what_is_illegal_raises_and_changes_nothing(illegal: str) -> None:
     slots = table(1)
@@ -114,6 +143,8 @@ class Slots(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.slots = SlotTable()
+        self.left: dict[str, float] = {}
+        """Grants that each actor may still have."""
         self.capacity: dict[str, int] = {}
         self.tickets: list[Ticket] = []
         self.born = 0
@@ -122,12 +153,21 @@ class Slots(RuleBasedStateMachine):
     def profile(self, capacity: int) -> None:
         self.size = capacity
 
-    @rule()
-    def add(self) -> None:
+    @rule(grants=st.sampled_from([1, 2, 5, math.inf, math.inf]))
+    def add(self, grants: float = math.inf) -> None:
         self.born += 1
         name = f"a{self.born}"
         self.capacity[name] = self.size
-        self.served(self.slots.add(name, self.size))
+        self.left[name] = grants
+        self.served(self.slots.add(name, self.size, grants))
+
+    @precondition(lambda self: self.capacity)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.capacity)))
+        self.left[name] = len([ticket for ticket in self.tickets if ticket.actor == name])
+        self.served(self.slots.close(name))
+        assert self.slots.closed(name)
 
     @precondition(lambda self: self.capacity)
     @rule(data=st.data())
@@ -169,6 +209,18 @@ class Slots(RuleBasedStateMachine):
             assert len(on_it) <= (1 if any(ticket.exclusive for ticket in on_it) else capacity)
 
     @invariant()
+    def nobody_has_more_grants_than_it_may(self) -> None:
+        for name in self.capacity:
+            assert len([ticket for ticket in self.tickets if ticket.actor == name]) <= self.left[name]
+
+    @invariant()
+    def what_is_free_and_what_is_taken_is_all_there_is(self) -> None:
+        taken = sum(self.slots.taken(name) for name in self.capacity)
+        alone = [name for name in self.capacity if self.slots.alone(name)]
+        if not alone and not self.of("waiting"):
+            assert self.slots.size(exclusive=False) == taken + self.slots.room(exclusive=False)
+
+    @invariant()
     def whoever_waits_has_no_room(self) -> None:
         for ticket in self.of("waiting"):
             assert self.slots.room(exclusive=ticket.exclusive) == 0
@@ -177,12 +229,16 @@ class Slots(RuleBasedStateMachine):
         """Once every job ends and actors stay, everyone is served, and every slot is free again."""
         if not self.born:
             return
-        if not self.capacity:
-            self.add()
+        self.add()
         while held := self.of("held"):
             self.slots.free(held[0])
         assert not self.of("waiting")
-        assert self.slots.room(exclusive=False) == sum(self.capacity.values())
+        for name in sorted(self.capacity):
+            if self.slots.closed(name):
+                self.slots.remove(name)
+                del self.capacity[name]
+        left = {name: self.left[name] - sum(ticket.actor == name for ticket in self.tickets) for name in self.capacity}
+        assert self.slots.room(exclusive=False) == sum(min(self.capacity[name], left[name]) for name in self.capacity)
         assert self.slots.room(exclusive=True) == len(self.capacity)
 
 

@@ -181,7 +181,7 @@ async def test_room_that_is_gone_is_asked_for_no_longer() -> None:
 async def test_while_a_kind_is_paused_it_asks_for_nothing_and_others_go_on() -> None:
     bus, desk = await connected(), _Desk()
     paused = {"echo"}
-    credit = Credit(of(2), paused=lambda kind: kind in paused)
+    credit = Credit(of(2), paused=lambda lane: lane.kind.name in paused)
     async with pulling(bus, credit, desk, "echo", "group"):
         await publish(bus, b"echo")
         await publish(bus, b"group", subject="jobs.group")
@@ -195,7 +195,7 @@ async def test_while_a_kind_is_paused_it_asks_for_nothing_and_others_go_on() -> 
 async def test_what_is_lent_needs_no_room_until_it_does_again() -> None:
     bus, desk = await connected(), _Desk()
     paused: set[str] = set()
-    credit = Credit(of(1), paused=lambda kind: kind in paused)
+    credit = Credit(of(1), paused=lambda lane: lane.kind.name in paused)
     async with pulling(bus, credit, desk, "echo", "group"):
         await publish(bus, b"echo")
         paused.add("echo")

@@ -13,5 +13,8 @@ General layout:
     outcomes
             what each transition may come to; docs/lifecycle.md is made of it
     retry   how long to wait before another attempt
+    scaling how many actors a profile is to have
+    watermark
+            when a kind is under pressure, and how many children may be published meanwhile
     tally   a batch's children, folded from their notices
 """

@@ -21,7 +21,7 @@ from contracts.fleet import Versions
 from contracts.subjects import ARTIFACTS
 from infra.bus.nats import NatsBus, connect
 from infra.pool import provenance
-from infra.pool.base import HostSpec, Pool, Profile
+from infra.pool.base import HostSpec, Pool
 from infra.pool.ray.own_thread import starting_alone
 from infra.pool.ray.tree import kill_below
 from infra.store.objects import ObjectStore
@@ -148,18 +148,7 @@ def _say_serving() -> None:
 
 
 def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
-    profiles = [
-        Profile(
-            name=name,
-            actors=profile.actors,
-            cpus=profile.cpus,
-            gpus=profile.gpus,
-            memory=profile.memory,
-            concurrency=profile.concurrency,
-            runtime_env=profile.runtime_env,
-        )
-        for name, profile in settings.profiles.items()
-    ]
+    profiles = terms.profiles(settings)
     config = HostConfig(modules=settings.kinds.modules, kinds=terms.configs(settings))
     host = HostSpec(factory="workers.kinds.host:build", config=msgspec.json.encode(config))
     if settings.ray.address == "none":

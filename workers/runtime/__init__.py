@@ -18,6 +18,10 @@ General layout:
     terms       on what terms a kind runs
     cancel      end a job by its log
     depths      how deep the queue of each kind is
+    episodes    pressure as it is told: once when it begins, once when it is over
+    pressure    streams that are full, and the kinds that are not pulled meanwhile
+    upstream    queues that are too deep: what feeds them waits
+    scale       pools grow and shrink with the queues of their kinds
     lease       renews what is held, and says when it is lost
     settle      dead letters, notices, acknowledgements
     watch       learns of ends that others wrote

@@ -126,13 +126,32 @@ class Conduct:
         return Children(self._rooms, self._started, children, since=since, traceparent=self._received.traceparent)
 
     async def _send_all(self) -> Unfit | None:
+        """Publish the children. Those of one kind wait while its queue is too deep, and hold back no others."""
+        of_kind: dict[str, list[int]] = {}
         for index in range(len(self._children)):
-            if index not in self._tally.ends:
-                try:
-                    await self._children.send(index)
-                except Unfit as unfit:
-                    return unfit
-        return None
+            of_kind.setdefault(self._children[index].kind, []).append(index)
+        found: list[Unfit] = []
+
+        async def send(kind: str, indexes: Sequence[int]) -> None:
+            try:
+                await self._send(kind, indexes)
+            except Unfit as unfit:
+                found.append(unfit)
+                sending.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as sending:
+            for kind, indexes in of_kind.items():
+                sending.start_soon(send, kind, indexes)
+        return found[0] if found else None
+
+    async def _send(self, kind: str, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            if index in self._tally.ends:
+                continue
+            if kind != self._started.kind:
+                # A batch of its own kind would wait for itself.
+                await self._rooms.upstream.admit(kind)
+            await self._children.send(index)
 
     # Notices in
 

@@ -33,7 +33,8 @@ Listener = Callable[[str, int], None]
 class _Lane(Struct):
     kind: str
     waiting: int = 0
-    unacknowledged: int = 0
+    elsewhere: int = 0
+    """Messages not acknowledged that are not in hand here: those of other gateways, and those that wait out a delay."""
 
 
 class Depths:
@@ -46,9 +47,9 @@ class Depths:
         self._delayed = delayed
         self._in_hand = in_hand
         self._lanes = {lane_durable(kind, high=high): _Lane(kind) for kind in kinds for high in (True, False)}
-        self._of_kind: dict[str, tuple[_Lane, ...]] = {}
-        for lane in self._lanes.values():
-            self._of_kind[lane.kind] = (*self._of_kind.get(lane.kind, ()), lane)
+        self._of_kind: dict[str, dict[str, _Lane]] = {}
+        for name, lane in self._lanes.items():
+            self._of_kind.setdefault(lane.kind, {})[name] = lane
         self.known: dict[str, int] = {}
         """Kind to depth; without those of which nothing is known yet."""
         self.listeners: list[Listener] = []
@@ -61,32 +62,35 @@ class Depths:
     def saw(self, consumer: str, pending: int) -> None:
         """A message of one of our lanes came, and after it `pending` others wait there."""
         lane = self._lanes[consumer]
-        if lane.waiting != pending:
-            lane.waiting = pending
-            self._tell(lane.kind)
+        lane.waiting = pending
+        self._tell(lane.kind)
+
+    async def look(self, kind: str) -> None:
+        """Ask the server for one of our kinds now. Raises the bus's errors."""
+        for high in (True, False):
+            name = lane_durable(kind, high=high)
+            await self._look(name, self._lanes[name])
 
     async def serve(self) -> None:
         """Ask the server for all of it, every few seconds, until cancelled."""
         while True:
             for name, lane in self._lanes.items():
-                await self._look(name, lane)
+                try:
+                    await self._look(name, lane)
+                except BusError as error:
+                    log.debug("depth of %s is not known: %s", name, error)
             await anyio.sleep(LOOK_S)
 
     async def _look(self, name: str, lane: _Lane) -> None:
-        try:
-            state = await self._bus.consumer(JOBS, name)
-        except BusError as error:
-            log.debug("depth of %s is not known: %s", name, error)
-            return
-        lane.waiting, lane.unacknowledged = state.waiting, state.unacknowledged
-        # What is in hand here waits for no delay.
-        self._delayed.told(name, state.unacknowledged - self._in_hand(name))
+        state = await self._bus.consumer(JOBS, name)
+        lane.waiting, lane.elsewhere = state.waiting, max(0, state.unacknowledged - self._in_hand(name))
+        self._delayed.told(name, lane.elsewhere)
         self._tell(lane.kind)
 
     def _tell(self, kind: str) -> None:
         depth = 0
-        for lane in self._of_kind[kind]:
-            depth += lane.waiting + lane.unacknowledged
+        for name, lane in self._of_kind[kind].items():
+            depth += lane.waiting + lane.elsewhere + self._in_hand(name)
         if self.known.get(kind) != depth:
             self.known[kind] = depth
             for listener in self.listeners:

@@ -90,7 +90,7 @@ class Fleet:
                     cpus=profile.cpus,
                     gpus=profile.gpus,
                     memory=profile.memory,
-                    slots=profile.actors * profile.concurrency,
+                    slots=len(event.actors) * profile.concurrency,
                 )
             case "initialized":
                 duration_ms = int(event.duration_s * 1000)

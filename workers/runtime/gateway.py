@@ -27,6 +27,7 @@ from workers.runtime import terms
 from workers.runtime.control import Control
 from workers.runtime.delayed import Delayed
 from workers.runtime.depths import Depths
+from workers.runtime.episodes import Episodes
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
@@ -39,8 +40,10 @@ from workers.runtime.pull import Credit, Lane, Settled, pull
 from workers.runtime.quarantine import Quarantine
 from workers.runtime.replay import Replayer
 from workers.runtime.rooms import Rooms
+from workers.runtime.scale import Scale
 from workers.runtime.settle import Settle
 from workers.runtime.topology import lane_durable, topology
+from workers.runtime.upstream import Upstream
 from workers.runtime.watch import watch
 from workers.runtime.worker import Worker
 from workers.settings import Settings
@@ -80,8 +83,16 @@ class Gateway:
         delayed = Delayed(settings.retry.delayed)
         depths = Depths(bus, kinds, delayed, in_hand=self._in_hand)
         fleet.depths = depths.known
-        pressure = Pressure(kinds, fleet, watermarks=settings.watermarks, actors=self._actors)
-        pressure.changed = self._notify_credits
+        marks = functools.partial(terms.marks, settings)
+        episodes = Episodes(fleet, marks=marks, actors=self._actors, depth=depths.of)
+        self._scale = Scale(
+            settings, kinds, pool=pool, fleet=fleet, depths=depths, per_slot=lambda kind: self._per_slot(kinds[kind])
+        )
+        upstream = Upstream(bus, kinds, depths, episodes, marks=marks, grown=self._scale.grown)
+        self._scale.changed = upstream.grew
+        fleet.pools = pool.report
+        pressure = Pressure(kinds, episodes)
+        upstream.changed = pressure.changed = self._notify_credits
         pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
         self._rooms = Rooms(
             settings=settings,
@@ -99,6 +110,7 @@ class Gateway:
             depths=depths,
             fleet=fleet,
             pressure=pressure,
+            upstream=upstream,
             jitter=jitter,
         )
 
@@ -116,6 +128,7 @@ class Gateway:
             house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
             house.start_soon(Leftovers(rooms).serve)
+            house.start_soon(self._scale.serve)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)
             async with anyio.create_task_group() as work:
@@ -160,6 +173,11 @@ class Gateway:
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
 
+    def _paused(self, lane: Lane) -> bool:
+        """A queue that is too deep is worked down, and what routes could add to it waits where it is."""
+        kind, rooms = lane.kind.name, self._rooms
+        return rooms.pressure.paused(kind) or (lane.stream != JOBS and rooms.upstream.pressed(kind))
+
     async def _lanes(self) -> list[Lane]:
         rooms = self._rooms
         lanes = [
@@ -177,7 +195,7 @@ class Gateway:
         name = "" if kind.is_batch else terms.profile(self._rooms.settings, kind)
         credit = self._credits.get(name)
         if credit is None:
-            credit = Credit(self._room, per_slot=self._per_slot, paused=self._rooms.pressure.paused)
+            credit = Credit(self._room, per_slot=self._per_slot, paused=self._paused)
             self._credits[name] = credit
         return credit
 
@@ -232,7 +250,21 @@ class Gateway:
 
     def _pool_event(self, event: PoolEvent) -> None:
         self._rooms.fleet.pool_event(self._rooms.settings.profiles, event)
+        if event.what == "halted":
+            kinds = self._kinds_of(event.profile)
+            self._rooms.pressure.halted(event.profile, kinds)
+            for worker in self._rooms.live.of_kinds(kinds):
+                worker.unqueue()
+            for kind in kinds:
+                if kind in self._platforms:
+                    self._platforms[kind].clear()
+        elif event.what == "resumed":
+            self._rooms.pressure.resumed(event.profile)
         self._notify_credits()
+
+    def _kinds_of(self, profile: str) -> tuple[str, ...]:
+        kinds, settings = self._rooms.kinds.values(), self._rooms.settings
+        return tuple(kind.name for kind in kinds if not kind.is_batch and terms.profile(settings, kind) == profile)
 
     def _notify_credits(self) -> None:
         for credit in self._credits.values():

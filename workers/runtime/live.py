@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -62,6 +62,10 @@ class Live:
     def hands(self, kind: str, job_id: str) -> list[Worker]:
         """Who has a delivery of a job in hand: whoever runs it, and whoever may be about to."""
         return [worker for worker, key in self._present.items() if key == (kind, job_id)]
+
+    def of_kinds(self, kinds: Collection[str]) -> list[Worker]:
+        """Who has a delivery of any of these kinds in hand."""
+        return [worker for worker, (kind, _) in self._present.items() if kind in kinds]
 
     def elsewhere(self, worker: Worker, opening: Started | Requeued | None) -> bool:
         """Whether another worker here runs the same job, or is just learning that its `started`, `opening`, is durable.

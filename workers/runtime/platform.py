@@ -5,6 +5,7 @@ A job that waits alone leaves alone, and at once; the more there are, the fuller
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -33,12 +34,14 @@ class Platform:
         self._waiting: deque[Worker] = deque()
         self._some = anyio.Event()
         self._sizing = Sizing()
+        profile = rooms.settings.profiles[terms.profile(rooms.settings, kind)]
+        self._lifetime = profile.recycle_jobs or sys.maxsize
         self._closed = False
 
     @property
     def limit(self) -> int:
-        """Jobs that one slot takes at once."""
-        return self._sizing.limit
+        """Jobs that one slot takes at once: no more than the actor may run at all."""
+        return min(self._sizing.limit, self._lifetime)
 
     def arrive(self, delivery: Delivery, settled: Callable[[], None]) -> None:
         """A message has come. What is not plain, as it does not decode or comes again, goes its way by itself."""
@@ -65,6 +68,13 @@ class Platform:
     async def close(self) -> None:
         """Nobody leaves any more: give all back that wait."""
         self._closed = True
+        await self._give_back()
+
+    def clear(self) -> None:
+        """No slot is to be had for now: whoever waits is given back, in a task of its own."""
+        self._work.start_soon(self._give_back)
+
+    async def _give_back(self) -> None:
         while self._waiting:
             worker = self._next()
             await self._rooms.settle.nak(worker.delivery, 0.0)

@@ -1,4 +1,4 @@
-"""Why a kind's messages are not pulled just now, and saying so: once when it begins, once when it is over.
+"""Streams that are full: the kinds that cannot be worked meanwhile are not pulled.
 
 A stream is full from the first write that it refuses. Its kinds are pulled again once nobody has waited before it for a
 moment, whether they got through or have gone without their write (their leases ended): the next write tells. That there
@@ -17,11 +17,10 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
-from contracts.fleet import BackpressureApplied, BackpressureReleased, PressureReason
+from contracts.fleet import PressureReason
 from contracts.subjects import DLQ, EVENTS
 from infra.bus.base import StreamFull
-from workers.runtime.fleet import Fleet
-from workers.settings import Watermarks
+from workers.runtime.episodes import Episode, Episodes
 
 __all__ = ["Pressure"]
 
@@ -36,13 +35,9 @@ _STREAMS: Final[Mapping[PressureReason, str]] = {"events_full": EVENTS, "dlq_ful
 
 
 class _Cause(Struct):
-    """One reason for which some kinds are not pulled."""
+    """One full stream, and who waits for it."""
 
-    reason: PressureReason
-    kinds: tuple[str, ...]
-    since: float
-    completed: dict[str, int]
-    """Jobs of each kind that had completed when it began."""
+    episode: Episode
     waiting: int = 0
     calm_since: float = math.inf
     through: bool = False
@@ -61,13 +56,9 @@ class _Cause(Struct):
 class Pressure:
     """Which kinds are not pulled, and why. `serve` must be running for any of it to end."""
 
-    def __init__(
-        self, kinds: Collection[str], fleet: Fleet, *, watermarks: Watermarks, actors: Callable[[str], int]
-    ) -> None:
+    def __init__(self, kinds: Collection[str], episodes: Episodes) -> None:
         self._kinds = tuple(sorted(kinds))
-        self._fleet = fleet
-        self._watermarks = watermarks
-        self._actors = actors
+        self._episodes = episodes
         self._causes: dict[tuple[PressureReason, str], _Cause] = {}
         self._news = anyio.Event()
         self.changed: Callable[[], None] = lambda: None
@@ -77,7 +68,7 @@ class Pressure:
 
     def paused(self, kind: str) -> bool:
         """Whether messages of this kind are not to be pulled."""
-        return any(kind in cause.kinds and not cause.open for cause in self._causes.values())
+        return any(kind in cause.episode.kinds and not cause.open for cause in self._causes.values())
 
     @contextmanager
     def events_full(self, error: StreamFull) -> Iterator[None]:
@@ -94,6 +85,19 @@ class Pressure:
                 yield
             finally:
                 self.lend(kind, -1)
+
+    def halted(self, profile: str, kinds: tuple[str, ...]) -> None:
+        """No actor of a profile can start: its kinds are left to other gateways until it `resumed`."""
+        cause = self._causes["circuit_open", profile] = _Cause(self._episodes.begin("circuit_open", kinds))
+        log.error("no message of %s is pulled: profile %s has no actor", ", ".join(cause.episode.kinds), profile)
+        self.changed()
+
+    def resumed(self, profile: str) -> None:
+        """It has one."""
+        cause = self._causes.pop(("circuit_open", profile))
+        lasted = self._episodes.end(cause.episode, anyio.current_time())
+        log.warning("profile %s has an actor again after %.1f s", profile, lasted)
+        self.changed()
 
     async def serve(self) -> None:
         """End each pressure when it is over, until cancelled."""
@@ -134,8 +138,6 @@ class Pressure:
             self._tell()
 
     def _apply(self, reason: PressureReason, key: str, kinds: tuple[str, ...], error: StreamFull) -> _Cause:
-        cause = _Cause(reason, kinds, anyio.current_time(), {kind: self._fleet.completed(kind) for kind in kinds})
-        self._causes[reason, key] = cause
         log.error(
             "%s is full (%s): nothing is acknowledged and no message of %s is pulled until it has room; raise setting "
             "streams.%s_max_bytes and run `jetray apply`%s",
@@ -145,30 +147,13 @@ class Pressure:
             _STREAMS[reason].lower(),
             "" if reason == "events_full" else ", or replay and purge what is in it",
         )
-        for kind in kinds:
-            self._fleet.say(
-                BackpressureApplied,
-                kind=kind,
-                depth=self._fleet.depths.get(kind, 0),
-                high=self._watermarks.high,
-                actors=self._actors(kind),
-                reason=reason,
-            )
+        cause = self._causes[reason, key] = _Cause(self._episodes.begin(reason, kinds))
         self.changed()
         return cause
 
     def _release(self, cause: _Cause) -> None:
-        lasted_ms = int((cause.calm_since - cause.since) * 1000)
-        log.warning("%s has room again after %.1f s", _STREAMS[cause.reason], lasted_ms / 1000)
-        for kind in cause.kinds:
-            self._fleet.say(
-                BackpressureReleased,
-                kind=kind,
-                depth=self._fleet.depths.get(kind, 0),
-                low=self._watermarks.low,
-                lasted_ms=lasted_ms,
-                completed=self._fleet.completed(kind) - cause.completed[kind],
-            )
+        lasted = self._episodes.end(cause.episode, cause.calm_since)
+        log.warning("%s has room again after %.1f s", _STREAMS[cause.episode.reason], lasted)
 
     def wrote(self, reason: PressureReason, kind: str = "") -> None:
         """A write got through: where nobody knew whether there is room, there is."""

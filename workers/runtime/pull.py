@@ -46,7 +46,7 @@ class Credit:
     """The room of one profile, or for open batches, and the lanes that share it. `serve` must be running.
 
     `room` tells a kind's slots and how many slots' worth may be fetched ahead, `per_slot` how many of its messages a
-    slot takes. While a kind is `paused` nothing is asked for. Whoever changes any of it notifies the credit.
+    slot takes. While a lane is `paused` it asks for nothing. Whoever changes any of it notifies the credit.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Credit:
         room: Callable[[Kind], tuple[int, int]],
         *,
         per_slot: Callable[[Kind], int] = lambda kind: 1,
-        paused: Callable[[str], bool] = lambda kind: False,
+        paused: Callable[[Lane], bool] = lambda lane: False,
     ) -> None:
         self._room = room
         self._per_slot = per_slot
@@ -118,7 +118,7 @@ class Credit:
             yield LaneState(
                 kind=kind.name,
                 high=seat.lane.high,
-                open=not self._paused(kind.name),
+                open=not self._paused(seat.lane),
                 slots=slots,
                 ahead=ahead,
                 per_slot=self._per_slot(kind),

@@ -18,6 +18,7 @@ from workers.runtime.lease import Leases
 from workers.runtime.live import Live
 from workers.runtime.pressure import Pressure
 from workers.runtime.settle import Settle
+from workers.runtime.upstream import Upstream
 from workers.settings import Settings
 
 __all__ = ["Rooms"]
@@ -43,5 +44,6 @@ class Rooms:
     depths: Depths
     fleet: Fleet
     pressure: Pressure
+    upstream: Upstream
     jitter: Callable[[], float] = field(repr=False)
     """Uniform in [0, 1)."""

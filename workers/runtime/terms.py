@@ -7,17 +7,24 @@ import json
 import msgspec
 from msgspec import Raw
 
+from infra.pool.base import Profile
 from workers.core.retry import RetryPolicy
+from workers.core.watermark import Marks
 from workers.kinds.deliberation.config import DeliberationConfig
 from workers.kinds.registry import Kind
 from workers.settings import Settings
 
-__all__ = ["attempt_deadline_s", "configs", "deadline_s", "policy", "profile"]
+__all__ = ["attempt_deadline_s", "configs", "deadline_s", "marks", "policy", "profile", "profiles"]
 
 
 def profile(settings: Settings, kind: Kind) -> str:
     """The profile whose actors run a kind."""
     return settings.of_kind(kind.name).profile or kind.profile
+
+
+def profiles(settings: Settings) -> list[Profile]:
+    """The recipes for actors, as pools take them."""
+    return [Profile(name=name, **msgspec.structs.asdict(profile)) for name, profile in settings.profiles.items()]
 
 
 def deadline_s(settings: Settings, kind: Kind) -> float:
@@ -42,6 +49,12 @@ def policy(settings: Settings, kind: Kind) -> RetryPolicy:
         base_s=min(cap_s, operators.retry_base_s or kind.retry_base or retry.base_s),
         cap_s=cap_s,
     )
+
+
+def marks(settings: Settings, kind: str) -> Marks:
+    """The depths at which a kind comes under pressure and is out of it: the operator's word for it, else for all."""
+    own, for_all = settings.of_kind(kind), settings.watermarks
+    return Marks(high=own.high or for_all.high, low=for_all.low if own.low is None else own.low)
 
 
 def _first(operators: int | None, kinds: int | None, for_all: int) -> int:

@@ -181,7 +181,7 @@ class Worker:
                 self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
     def unqueue(self) -> None:
-        """The gateway stops: what is still being read, or waits for a slot, is given back at once."""
+        """No slot is to be had, or no time: what is still being read, or waits for a slot, is given back at once."""
         for scope in (self._reading, self._queueing):
             if scope is not None:
                 scope.cancel()

@@ -17,6 +17,7 @@ from infra.pool.actor import no_frames, unfit
 from infra.pool.base import ConfigError, Host, HostSpec
 from infra.pool.hosting import build_host, is_report, sealed
 from infra.pool.mailbox import Mailbox
+from infra.pool.resident import resident_bytes
 from infra.pool.tenancy import Tenancy
 
 __all__ = ["JobActor", "Whereabouts", "packed_items", "unpacked_items"]
@@ -85,6 +86,10 @@ class JobActor:
     async def cancel(self, job: str) -> bool:
         """Ask a running job to stop; False where it does not run."""
         return self._fit_host.cancel(job)
+
+    async def pulse(self) -> int:
+        """Whoever gets this answer knows that the loop runs; it is the resident memory in bytes."""
+        return resident_bytes()
 
     async def alive(self) -> None:
         """Never returns: whoever waits for it learns that the actor has died as soon as Ray knows, and of what."""

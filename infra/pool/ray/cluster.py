@@ -86,7 +86,7 @@ def check_room(profiles: Iterable[Profile], resources: Mapping[str, float]) -> N
     There are as many CPUs as we say that there are. Of the rest there is what there is.
     """
     for setting, resource in (("gpus", "GPU"), ("memory", "memory")):
-        wanted = {p.name: p.actors * getattr(p, setting) for p in profiles if getattr(p, setting)}
+        wanted = {p.name: (p.actors + p.spares) * getattr(p, setting) for p in profiles if getattr(p, setting)}
         total, there = sum(wanted.values()), resources.get(resource, 0)
         if total > there:
             raise ConfigError(
@@ -128,7 +128,7 @@ class EmbeddedRay:
         _init(
             ray,
             address="local",
-            num_cpus=max(os.cpu_count() or 1, math.ceil(sum(p.actors * p.cpus for p in self._profiles))),
+            num_cpus=max(os.cpu_count() or 1, math.ceil(sum((p.actors + p.spares) * p.cpus for p in self._profiles))),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(self._workplace.path),

@@ -41,7 +41,7 @@ __all__ = ["RayActor", "options"]
 _log = logging.getLogger("jetray.pool")
 
 CONTROL_CALLS = 1000
-"""Room for `cancel` and `alive` beside the jobs."""
+"""Room for `cancel`, `pulse` and `alive` beside the jobs."""
 STILL_WAITING_S = 30.0
 GONE_S = 10.0
 """How long a killed actor's processes may take to end before we say so and go on."""
@@ -105,6 +105,11 @@ class RayActor:
         """Ask the host."""
         heard: bool = await _answer(self._handle.cancel.remote(job))
         return heard
+
+    async def pulse(self) -> int:
+        """One plain call."""
+        resident: int = await _answer(self._handle.pulse.remote())
+        return resident
 
     async def died(self) -> ErrorInfo:
         """Wait for the call that never returns."""

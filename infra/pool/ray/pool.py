@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from infra.pool.actor import Actor
 from infra.pool.base import HostSpec, Profile
@@ -13,6 +14,9 @@ from infra.pool.ray.cluster import Cluster, EmbeddedRay, JoinedRay
 from infra.pool.ray.own_thread import in_own_thread
 
 __all__ = ["RayPool"]
+
+BEAT_S: Final = 2.0
+"""Between two heartbeats of an actor."""
 
 
 class RayPool(CrewedPool):
@@ -34,6 +38,8 @@ class RayPool(CrewedPool):
 
 
 class _RaySpawner:
+    beat_s = BEAT_S
+
     def __init__(self, host: HostSpec, cluster: Cluster) -> None:
         self._host = host
         self._cluster = cluster

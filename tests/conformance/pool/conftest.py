@@ -37,4 +37,4 @@ def world(setting: str, request: pytest.FixtureRequest) -> World:
     if setting == "ray":
         request.getfixturevalue("ray_session")
         return World(partial(RayPool, gateway="gw-1", cluster=BorrowedRay()))
-    return World(partial(MemoryPool, gateway="gw-1"), separate=False)
+    return World(partial(MemoryPool, gateway="gw-1", beat_s=0.05), separate=False)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -22,6 +23,7 @@ from contracts.errors import ErrorInfo
 Send = Callable[[Frame], None]
 
 BROKEN = "tests.conformance.pool.hosts:broken"
+FRAGILE = "tests.conformance.pool.hosts:fragile"
 FACTORY = "tests.conformance.pool.hosts:build"
 
 
@@ -31,6 +33,13 @@ def build(config: bytes) -> TestHost:
 
 def broken(config: bytes) -> TestHost:
     raise ValueError("there is no model at\n/models/missing")
+
+
+def fragile(config: bytes) -> TestHost:
+    """Cannot be built while there is a file `config`."""
+    if Path(config.decode()).exists():
+        raise OSError("the model cannot be read")
+    return TestHost(config)
 
 
 class TestHost:
@@ -139,6 +148,11 @@ class TestHost:
         """Says nothing, and has no end."""
         await anyio.sleep_forever()
         raise AssertionError
+
+    async def _naps(self, call: Call, send: Send) -> Returned:
+        """Sync by nature: keeps its loop to itself for so many seconds."""
+        time.sleep(float(call.input))  # noqa: ASYNC251
+        return Returned(result=b'"rested"')
 
     async def _dies(self, call: Call, send: Send) -> Returned:
         os._exit(7)

@@ -422,7 +422,8 @@ async def test_a_pool_tells_of_its_actors(world: World) -> None:
     assert all(event.duration_s >= 0 for event in initialized)
     assert sorted(event.actor for event in retired) == names
     assert sum(event.executions for event in retired) == 1
-    assert len(world.events) == 1 + 2 * count
+    assert sorted(event.actor for event in world.of("employed")) == names
+    assert len(world.events) == 1 + 3 * count
 
 
 async def test_a_pool_stopped_while_busy_leaves_nothing_running(world: World) -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
@@ -31,17 +32,18 @@ class World:
     told: anyio.Event = field(default_factory=anyio.Event)
 
     @asynccontextmanager
-    async def pool(self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY) -> AsyncIterator[Pool]:
-        """A pool of one profile `default`, served until the block ends."""
-        pool = self.unserved(actors=actors, concurrency=concurrency, factory=factory)
+    async def pool(self, **recipe: Any) -> AsyncIterator[Pool]:
+        """A pool of one profile `default`, served until the block ends. See `unserved`."""
+        pool = self.unserved(**recipe)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(pool.serve, self.listen)
             yield pool
             tasks.cancel_scope.cancel()
 
-    def unserved(self, *, actors: int = 1, concurrency: int = 1, factory: str = hosts.FACTORY) -> Pool:
-        profile = Profile(name="default", actors=actors, concurrency=concurrency, cpus=0.1)
-        return self.make([profile], HostSpec(factory=factory, config=CONFIG))
+    def unserved(self, *, actors: int = 1, factory: str = hosts.FACTORY, config: bytes = CONFIG, **recipe: Any) -> Pool:
+        """A pool of one profile `default`, which `recipe` tells more of."""
+        profile = Profile(name="default", actors=actors, cpus=0.1, **recipe)
+        return self.make([profile], HostSpec(factory=factory, config=config))
 
     def listen(self, event: PoolEvent) -> None:
         self.events.append(event)
