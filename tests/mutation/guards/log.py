@@ -51,8 +51,11 @@ GUARDS: Final = (
         (
             Edit(
                 JOURNAL,
-                "                answer = await self._who_won(write)\n",
-                """                if isinstance(error, NoAnswer):
+                """            except (WrongSequence, NoAnswer):
+                answer = await self._who_won(write)
+""",
+                """            except (WrongSequence, NoAnswer) as error:
+                if isinstance(error, NoAnswer):
                     return Written(write.after + 1, write.event_id)
                 answer = await self._who_won(write)
 """,
