@@ -58,10 +58,11 @@ class Leases:
         """Renew no more."""
         self._held.pop(lease, None)
 
-    def check(self, lease: Lease) -> None:
-        """Give the lease up if it is late: whoever was stopped for long comes here before `serve` does."""
-        if lease in self._held and self._is_late(lease, anyio.current_time()):
+    def check(self, lease: Lease, now: float | None = None) -> bool:
+        """Whether the lease is lost. One that is late is given up: who was stopped for long is here before `serve`."""
+        if not lease.lost and self._is_late(lease, anyio.current_time() if now is None else now):
             self._give_up(lease)
+        return lease.lost
 
     async def serve(self) -> None:
         """Renew what is due and give up what is late, until cancelled."""

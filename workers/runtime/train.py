@@ -51,10 +51,11 @@ class Train:
         """Until all are settled, or go on by themselves."""
         try:
             riders: list[Rider] = []
+            now = anyio.current_time()
             for worker in [*self._aboard]:
                 worker.attempt = seat = _Seat(self, worker)
                 worker.on_lost = seat.cancel
-                if worker.lost:
+                if worker.lost_by(now):
                     self._alight(worker)
                 else:
                     riders.append((worker, worker.begin(reservation.actor)))
@@ -89,9 +90,10 @@ class Train:
             return []
         writes = [worker.prepare(command) for worker, command in appending]
         answers = await self._rooms.journal.append_many(writes)
+        now = anyio.current_time()
         left: list[Rider] = []
         for (worker, command), write, written in zip(appending, writes, answers, strict=True):
-            if worker.lost:
+            if worker.lost_by(now):
                 self._alight(worker)
             elif written is None:
                 # Refused, or nobody knows.
@@ -113,10 +115,11 @@ class Train:
         if not running:
             return []
         outcomes = await self._outcomes(reservation.start_many([call for _, call in running]), running)
+        now = anyio.current_time()
         died = all(isinstance(outcome, Gone) for outcome in outcomes)
         left: list[Rider] = []
         for (worker, call), outcome in zip(running, outcomes, strict=True):
-            if worker.lost:
+            if worker.lost_by(now):
                 self._alight(worker)
             elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
                 left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
@@ -151,9 +154,11 @@ class Train:
                 case _:
                     self._let_off(worker, *commands)
         owed = [(worker.received.ticket, pay.end, pay.sequence) for worker, pay, _ in ended]
+        stored = await self._rooms.settle.pay_many(owed)
+        now = anyio.current_time()
         done: list[Worker] = []
-        for (worker, *commands), paid in zip(ended, await self._rooms.settle.pay_many(owed), strict=True):
-            if worker.lost:
+        for (worker, *commands), paid in zip(ended, stored, strict=True):
+            if worker.lost_by(now):
                 self._alight(worker)
             elif paid:
                 done.append(worker)

@@ -92,8 +92,11 @@ class Worker:
     @property
     def lost(self) -> bool:
         """Whether its lease is lost. Nothing may be sent on the delivery any more."""
-        self._rooms.leases.check(self._lease)
-        return self._lease.lost
+        return self.lost_by()
+
+    def lost_by(self, now: float | None = None) -> bool:
+        """The same, for whoever asks this of many at one time on the loop's clock."""
+        return self._rooms.leases.check(self._lease, now)
 
     async def run(self) -> None:
         """To the end of what this gateway may do with the delivery."""
