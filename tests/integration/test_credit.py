@@ -21,7 +21,7 @@ from infra.pool.base import Profile
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryStore
 from tests.checker import logs, violations
-from workers import job
+from workers import JobContext, job
 from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind
 from workers.runtime.gateway import Gateway
@@ -149,7 +149,7 @@ class World:
                 await running
 
     def _kind(self, gateway: str, name: str) -> Kind:
-        async def run(task: Task) -> None:
+        async def run(ctx: JobContext, task: Task) -> None:
             await self.work(gateway, name, task)
 
         return job(name, id_field="id")(run)
