@@ -35,7 +35,10 @@ async def test_what_waits_comes_with_each_message_and_both_lanes_count() -> None
     assert depths.of("short") == depths.known["short"] == 8
 
 
-async def test_the_server_is_asked_for_what_nobody_pulls_and_for_what_is_in_hand() -> None:
+async def test_the_server_is_asked_for_what_nobody_pulls_and_for_what_is_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.runtime.depths.IN_HAND", 0)
     bus = await _bus()
     delayed = Delayed(2)
     depths = Depths(bus, ["short"], delayed)

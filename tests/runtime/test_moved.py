@@ -10,6 +10,7 @@ from contracts.events import Retrying, Started
 from tests.runtime.kinds import Puppet
 from tests.runtime.world import Hooks, Member, World, names, settings
 from workers import Retry
+from workers.runtime.depths import LOOK_S
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +50,25 @@ async def test_past_half_of_the_room_they_move(world: World) -> None:
     assert last.delivery.sequence > first.delivery.sequence
     assert (last.time - first.time).total_seconds() >= 299, "what waits in the queue waits no less"
     assert world.kept(subjects.JOBS) == []
+
+
+async def test_what_gateways_have_in_hand_takes_no_room_of_those_that_wait(world: World) -> None:
+    puppet = Puppet()
+    eight = settings(retry={"delayed": 4}, profiles={"default": {"actors": 1, "concurrency": 8}})
+    busy = await world.gateway(puppet.kind, settings=eight)
+    for number in range(8):
+        await busy.submit("puppet", {"id": f"busy{number}"})
+        await puppet.begun(f"busy{number}")
+    jetray = await world.gateway(puppet.kind, settings=FEW)
+    await jetray.submit("puppet", {"id": "a"})
+    await puppet.begun("a")
+    await anyio.sleep(2 * LOOK_S)
+    puppet.say("a", Retry("later", after=300))
+    await anyio.sleep(1)
+    assert [event.moved for event in await jetray.events("puppet", "a") if isinstance(event, Retrying)] == [False]
+    for job_id in ("a", *(f"busy{number}" for number in range(8))):
+        puppet.say(job_id, 1)
+        await jetray.end_of("puppet", job_id)
 
 
 async def test_the_others_are_not_starved(world: World) -> None:

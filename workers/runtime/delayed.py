@@ -30,9 +30,9 @@ class Delayed:
         if delay_s > 0:
             heapq.heappush(self._own[delivery.consumer], anyio.current_time() + delay_s)
 
-    def told(self, consumer: str, unacknowledged: int) -> None:
-        """What the server says: those that wait out a delay, and those in some gateway's hands."""
-        self._told[consumer] = unacknowledged
+    def told(self, consumer: str, waiting: int) -> None:
+        """What the server says of all gateways: places that are taken, beyond those of what is in hand."""
+        self._told[consumer] = waiting
 
     def crowded(self, consumer: str) -> tuple[bool, bool]:
         """Whether half of the room is taken, and whether all of it is."""

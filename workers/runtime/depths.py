@@ -18,7 +18,7 @@ from msgspec import Struct
 from contracts.subjects import JOBS
 from infra.bus.base import Bus, BusError
 from workers.runtime.delayed import Delayed
-from workers.runtime.topology import lane_durable
+from workers.runtime.topology import IN_HAND, lane_durable
 
 __all__ = ["LOOK_S", "Depths"]
 
@@ -84,7 +84,8 @@ class Depths:
     async def _look(self, name: str, lane: _Lane) -> None:
         state = await self._bus.consumer(JOBS, name)
         lane.waiting, lane.elsewhere = state.waiting, max(0, state.unacknowledged - self._in_hand(name))
-        self._delayed.told(name, lane.elsewhere)
+        # What other gateways have in hand waits for no delay, and has places of its own.
+        self._delayed.told(name, lane.elsewhere - IN_HAND)
         self._tell(lane.kind)
 
     def _tell(self, kind: str) -> None:

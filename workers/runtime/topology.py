@@ -9,7 +9,7 @@ from contracts import subjects
 from infra.bus.topology import BucketSpec, ConsumerSpec, Republish, RouteSpec, StreamSpec, Topology
 from workers.settings import Settings, owns_planning
 
-__all__ = ["topology"]
+__all__ = ["IN_HAND", "lane_durable", "topology"]
 
 DAY: Final = 86_400.0
 IN_HAND: Final = 50_000
