@@ -247,6 +247,14 @@ class Bus(Protocol):
         """A consumer's figures and configuration."""
         ...
 
+    async def leftover(self, stream: str, consumer: str, *, after: int = 0) -> Delivery | None:
+        """The first message past `after` that a work queue's consumer has done with, and that is there all the same.
+
+        A server whose disk was full may have forgotten the removal and kept the acknowledgement: it delivers the
+        message to nobody. As a delivery, so that it can be acknowledged once more, which removes it.
+        """
+        ...
+
     async def put(self, bucket: str, key: str, value: bytes) -> None:
         """Set a key of a KV bucket."""
         ...

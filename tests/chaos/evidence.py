@@ -6,7 +6,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,7 @@ from contracts.fleet import ControlDone, ControlRefused
 from infra.bus.base import Stored
 from infra.bus.nats import NatsBus
 from tests.chaos.kinds import Entry
+from tests.chaos.leftovers import Left, find
 
 __all__ = ["Evidence", "Key", "Written", "gather"]
 
@@ -50,14 +52,16 @@ class Evidence(Struct, kw_only=True):
     letters: dict[int, Stored] = {}
     """`DLQ`, by sequence."""
     ledger: list[Entry] = []
-    left: Mapping[str, int] = {}
+    left: Mapping[str, list[Left]] = {}
     """What is left in streams that should be empty."""
     seen_live: list[int] | None = None
     """Sequences of the events as an observer saw them live."""
 
 
-async def gather(bus: NatsBus, *, accepted: Mapping[Key, int], commands: Mapping[int, str]) -> Evidence:
-    """Read the streams."""
+async def gather(
+    bus: NatsBus, *, accepted: Mapping[Key, int], commands: Mapping[int, str], folder: Path | None = None
+) -> Evidence:
+    """Read the streams; in `folder` lie the logs of what ran."""
     logs: dict[Key, list[Written]] = defaultdict(list)
     for message in await _read(bus, subjects.EVENTS, "orchestration.*.*.*"):
         event = events.decode(message.body)
@@ -69,7 +73,7 @@ async def gather(bus: NatsBus, *, accepted: Mapping[Key, int], commands: Mapping
         commands=commands,
         answers=[_answers.decode(each.body) for each in await _read(bus, subjects.WORKERS, "workers.control.*.*")],
         letters={each.sequence: each for each in await _read(bus, subjects.DLQ, "dlq.*.*")},
-        left={stream: await _messages(bus, stream) for stream in (subjects.JOBS, subjects.CONTROL)},
+        left={stream: await find(bus, stream, folder) for stream in (subjects.JOBS, subjects.CONTROL)},
     )
 
 
@@ -85,8 +89,3 @@ async def _read(bus: NatsBus, stream: str, subject: str) -> list[Stored]:
             if message.sequence >= last.sequence:
                 break
     return found
-
-
-async def _messages(bus: NatsBus, stream: str) -> int:
-    info: dict[str, Any] = await bus.api(f"STREAM.INFO.{stream}", None)
-    return int(info["state"]["messages"])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
 
 from contracts import subjects
-from contracts.events import Completed, Failed, Started, is_terminal
+from contracts.events import Completed, Failed, Started, event_name, is_terminal
 from contracts.fleet import ControlDone, ControlRefused
 from tests.chaos.evidence import Evidence, Written
 from tests.chaos.kinds import Entry, Ran, Sum
+from tests.chaos.leftovers import Left
 from tests.checker import violations
 from tests.simulation.attempts import holders
 
@@ -128,9 +130,25 @@ def answers(seen: Evidence) -> Iterator[str]:
 
 def rest(seen: Evidence) -> Iterator[str]:
     """Nothing is left over."""
-    for stream, count in seen.left.items():
-        if count:
-            yield f"{stream}: {count} messages are left"
+    for left in chain.from_iterable(seen.left.values()):
+        lines = "".join(f"\n    {line}" for line in left.lines)
+        yield f"{left} is left, {left.consumer}; {_became(left, seen)}{lines}"
+
+
+def _became(left: Left, seen: Evidence) -> str:
+    """What the logs know of a message that is left."""
+    if left.stream == subjects.CONTROL:
+        given = sum(answer.sequence == left.sequence for answer in seen.answers)
+        return f"it has {given} answers"
+    kind = left.subject.split(".")[1]
+    log = seen.logs.get((kind, left.job_id))
+    if not log:
+        return f"{kind}.{left.job_id} has no log"
+    end = log[-1].event
+    return (
+        f"the log of {kind}.{left.job_id} ends with {event_name(end)}, n {end.n} of run {end.run} attempt "
+        f"{end.attempt}, by {end.gateway} at {end.time:%H:%M:%S.%f}, of {end.origin}"
+    )
 
 
 def observer(seen: Evidence) -> Iterator[str]:

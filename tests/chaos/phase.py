@@ -110,7 +110,7 @@ async def _lived_through(phase: Phase, made: World, say: Say) -> Outcome:
                 await _under_storm(phase, load, storm, dice)
                 quiet_after = await _quiet(load, watcher, sending)
             watching.cancel()
-        evidence = await gather(seeing, accepted=load.accepted, commands=load.commands)
+        evidence = await gather(seeing, accepted=load.accepted, commands=load.commands, folder=made.folder)
         evidence.ledger = read_ledger(made.ledger)
         evidence.seen_live = watcher.sequences if quiet_after is not None else None
         broken = judge(evidence)

@@ -17,6 +17,7 @@ from tests.chaos.evidence import Evidence, Written
 from tests.chaos.faults import Struck
 from tests.chaos.judge import judge, sort_out
 from tests.chaos.kinds import Entry, Ran
+from tests.chaos.leftovers import Left
 from tests.chaos.overlaps import Overlap, overlaps
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +67,7 @@ def evidence(**changes: Any) -> Evidence:
         "commands": {1: "control.cancel.work.J1"},
         "answers": [answer(1)],
         "ledger": [entry("began", 1, 1.5), entry("began", 2, 2.5), entry("ended", 2, 2.9)],
-        "left": {"JOBS": 0, "CONTROL": 0},
+        "left": {"JOBS": [], "CONTROL": []},
         "seen_live": [1, 2, 3],
     }
     return Evidence(**whole | changes)
@@ -74,6 +75,19 @@ def evidence(**changes: Any) -> Evidence:
 
 def answer(sequence: int) -> ControlDone:
     return ControlDone(gateway="gw-1", time=EPOCH, command="c", sequence=sequence, detail="d")
+
+
+def left(stream: str, subject: str, job_id: str) -> Left:
+    return Left(
+        stream=stream,
+        sequence=9,
+        subject=subject,
+        message_id=f"work.{job_id}.1",
+        stored="at noon",
+        job_id=job_id,
+        consumer="below the ack floor",
+        lines=["gw-1.log: lost"],
+    )
 
 
 def letter(sequence: int) -> Stored:
@@ -143,7 +157,21 @@ PLANTED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"answers": [answer(1), answer(1)]},
         "CONTROL:1 (control.cancel.work.J1) has 2 answers",
     ),
-    "left over": (lambda: {"left": {"JOBS": 1, "CONTROL": 0}}, "JOBS: 1 messages are left"),
+    "left over": (
+        lambda: {"left": {"JOBS": [left("JOBS", "jobs.work.high", "J1")], "CONTROL": []}},
+        "JOBS:9 (jobs.work.high, work.J1.1, stored at noon) is left, below the ack floor; the log of work.J1 ends with "
+        "completed, n 3 of run 1 attempt 2, by gw-1 at 00:00:00.000000, of JOBS:1\n    gw-1.log: lost",
+    ),
+    "left over, unknown": (
+        lambda: {"left": {"JOBS": [left("JOBS", "jobs.work", "J9")]}},
+        "JOBS:9 (jobs.work, work.J9.1, stored at noon) is left, below the ack floor; work.J9 has no log"
+        "\n    gw-1.log: lost",
+    ),
+    "left over command": (
+        lambda: {"left": {"CONTROL": [left("CONTROL", "control.replay.7", "")]}, "answers": [answer(1), answer(9)]},
+        "CONTROL:9 (control.replay.7, work..1, stored at noon) is left, below the ack floor; it has 1 answers"
+        "\n    gw-1.log: lost",
+    ),
     "unseen": (lambda: {"seen_live": [1, 3]}, "the observer missed 1 events, saw 0 twice, of 3"),
 }  # fmt: skip
 

@@ -88,6 +88,7 @@ WHILE_RUNNING: Final[list[Stimulus]] = [
     core.Raised(error(retryable=True), retry_after_s=10 * LIMIT_S),
     core.Gone(error("lost", retryable=True)),
     core.Adopted(ticket(number=2)),
+    core.TakenApart(error("lost", retryable=True)),
     core.Drained(),
 ]
 

@@ -8,7 +8,20 @@ import msgspec
 import pytest
 
 from contracts.events import Completed, DeliveryRef, Failed, LogEvent, Progress, Spent, Started
-from tests.core.helpers import FIRST, LIMIT_S, NOW, after, failed, log, progress, requeued, retrying, started, ticket
+from tests.core.helpers import (
+    FIRST,
+    LIMIT_S,
+    NOW,
+    after,
+    error,
+    failed,
+    log,
+    progress,
+    requeued,
+    retrying,
+    started,
+    ticket,
+)
 from tests.core.jobs import GONE, PHASES, RETRYABLE, RETURNED, UNDECODABLE, appended, job, opening_of, running, told
 from workers.core.job import (
     Ack,
@@ -37,6 +50,7 @@ from workers.core.job import (
     Stimulus,
     Stop,
     Stored,
+    TakenApart,
     Undecodable,
 )
 from workers.core.lifecycle import TABLE, Illegal, decide
@@ -56,6 +70,7 @@ STIMULI: Final[list[Stimulus]] = [
     MovedOn(done=True),
     Adopted(ticket(number=2)),
     HandedOver(),
+    TakenApart(error("lost", retryable=True)),
     Drained(),
     LeaseLost(),
 ]
@@ -74,6 +89,7 @@ TRANSITIONS: Final[dict[tuple[Phase, type], tuple[Phase, list[type]]]] = {
     (Phase.RUNNING, Returned): (Phase.ENDING, [Append]),
     (Phase.RUNNING, Raised): (Phase.ENDING, [Append]),
     (Phase.RUNNING, Gone): (Phase.ENDING, [Append]),
+    (Phase.RUNNING, TakenApart): (Phase.ENDING, [Append]),
     (Phase.RUNNING, Adopted): (Phase.RUNNING, []),
     (Phase.RUNNING, LogRead): (Phase.RUNNING, []),
     (Phase.RUNNING, Drained): (Phase.ENDING, [Stop, Append]),

@@ -32,7 +32,9 @@ from workers.core.job import (
     Stimulus,
     Stop,
     Stored,
+    TakenApart,
 )
+from workers.core.opening import CLOSINGS
 from workers.core.retry import RetryPolicy, delay_s
 
 # How it ends
@@ -178,6 +180,18 @@ def test_what_is_drained_past_its_deadline_is_left_to_the_next(batch: bool) -> N
     assert appended(commands, Retrying).delay_ms == 0
 
 
+# A call that many shared
+
+
+def test_who_was_in_a_call_that_died_runs_again_by_itself_and_spends_nothing() -> None:
+    found, commands = told(at_attempt(1, Spent(attempts=1, lost=5)), TakenApart(error("lost")))
+    event = appended(commands, Retrying)
+    assert (event.spent, event.delay_ms, event.next_attempt) == (Spent(attempts=1, lost=5), 0, 2)
+    assert (event.error.reason, event.error.type, event.error.retryable) == ("lost", "TakenApart", True)
+    assert error("lost").message in event.error.message
+    assert told(found, Stored(event.n + 100))[1] == (Nak(0.0),)
+
+
 # Progress
 
 
@@ -227,9 +241,22 @@ def test_it_begins_once_more_in_the_same_run() -> None:
     assert (event.run, event.attempt, event.n) == (2, 7, 5)
 
 
-def test_a_batch_that_is_lost_even_then_fails() -> None:
-    _, commands = batch_after(started(attempt=7, spent=Spent(lost=6)))
-    assert commands == (Bury("lost", 1, 7),)
+def test_lost_even_then_it_begins_again_to_end_them_and_fails_in_the_end() -> None:
+    for lost in range(6, 5 + CLOSINGS):
+        found, commands = batch_after(started(attempt=lost + 1, spent=Spent(lost=lost)))
+        assert appended(commands, Started).spent == Spent(lost=lost + 1)
+        _, commands = told(found, Stored(200))
+        assert isinstance(commands[0], Run)
+        assert commands[0].error is not None
+    _, commands = batch_after(started(attempt=11, spent=Spent(lost=5 + CLOSINGS)))
+    assert commands == (Bury("lost", 1, 11),)
+
+
+def test_lost_while_its_children_end_it_goes_on_to_end_them_however_often() -> None:
+    opening = started(attempt=40, spent=Spent(lost=5 + CLOSINGS))
+    _, commands = batch_after(opening, progress(attempt=40))
+    event = appended(commands, Started)
+    assert (event.attempt, event.spent) == (41, Spent(lost=5 + CLOSINGS))
 
 
 def test_a_batch_that_is_drained_while_it_ends_its_children_goes_on_to_end_them() -> None:

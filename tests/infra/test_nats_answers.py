@@ -20,6 +20,10 @@ from infra.bus.nats.follower import _in_order
 TIME: Final = "2026-11-22T05:00:00.123456789Z"
 MESSAGE: Final[dict[str, Any]] = {"subject": "jobs.k", "seq": 7, "time": TIME, "data": b64encode(b"{}").decode()}
 INFO: Final[dict[str, Any]] = {"num_pending": 3, "num_ack_pending": 1, "config": {"ack_wait": 60}}
+FLOOR: Final[dict[str, Any]] = {
+    "ack_floor": {"consumer_seq": 2, "stream_seq": 4},
+    "config": {"filter_subject": "jobs.k"},
+}
 REPLY: Final = "$JS.ACK.JOBS.k.2.17.40.1795410600123456789.5"
 
 
@@ -40,6 +44,10 @@ def figures(body: Any) -> Any:
     return answers.consumer_state(answers.answer(message(body)))
 
 
+def progress(body: Any) -> Any:
+    return answers.done_with(answers.answer(message(body)))
+
+
 def clock(body: Any) -> Any:
     return answers.server_time(answers.answer(message(body)))
 
@@ -53,7 +61,7 @@ def test_an_acknowledgement() -> None:
     ("code", "kind"), [(10077, StreamFull), (10071, WrongSequence), (10164, WrongSequence), (1, Refused)]
 )
 def test_a_refusal_has_its_error(code: int, kind: type[Refused]) -> None:
-    for read in (acknowledged, stored, figures, clock):
+    for read in (acknowledged, stored, figures, progress, clock):
         with pytest.raises(kind) as refused:
             read({"error": {"code": 400, "err_code": code, "description": "no"}})
         assert type(refused.value) is kind
@@ -76,6 +84,10 @@ def test_nobody_there() -> None:
         (stored, [{}, {"message": {}}, {"message": {**MESSAGE, "seq": 0}}]),
         (stored, [{"message": {**MESSAGE, name: "*"}} for name in ("hdrs", "data", "time", "seq")]),
         (figures, [{}, {**INFO, "num_pending": -1}, {**INFO, "config": None}, {**INFO, "paused": 1}]),
+        (
+            progress,
+            [{}, {**FLOOR, "ack_floor": {}}, {**FLOOR, "ack_floor": {"stream_seq": -1}}, {**FLOOR, "config": {}}],
+        ),
         (clock, [{"ts": text} for text in ("", "2026", "2026-11-22T05:00:00", 5, "9" * 400)]),
     ],
 )
@@ -84,6 +96,15 @@ def test_what_cannot_be_read_is_no_answer(read: Callable[[Any], Any], bodies: li
     for body in (*nonsense, *bodies):
         with pytest.raises(NoAnswer):
             read(body)
+
+
+def test_how_far_a_consumer_is() -> None:
+    assert progress(FLOOR) == answers.DoneWith(floor=4, subject="jobs.k")
+
+
+def test_a_stored_message_as_if_it_were_delivered() -> None:
+    found = answers.delivery_again(stored({"message": MESSAGE}), "JOBS", "k")
+    assert answers.delivery(message(b"{}", reply=found.token)) == found
 
 
 def test_a_stored_message() -> None:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -30,6 +31,7 @@ from infra.pool.ray.workplace import Workplace
 from tests.conformance.pool import hosts
 
 TOKEN = "5" * 64
+HEAD_TRIES: Final = 4
 
 # --- RAY_ADDRESS ------------------------------------------------------------------------------------------------------
 
@@ -389,34 +391,66 @@ def test_an_embedded_ray_starts_beside_us_and_leaves_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster's head on this host."""
+    """A cluster's head on this host, once it says that it runs."""
     workplace = Workplace()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
-        "--object-store-memory=80000000",        f"--temp-dir={workplace.path}", "--dashboard-agent-listen-port=0",
-    ]  # fmt: skip
-    with (tmp_path_factory.mktemp("head") / "log").open("wb") as log:
-        process = subprocess.Popen(
+    log = tmp_path_factory.mktemp("head") / "log"
+    try:
+        with started_head(workplace, log) as address:
+            yield address
+    finally:
+        workplace.remove()
+
+
+@contextmanager
+def started_head(workplace: Workplace, log: Path) -> Iterator[str]:
+    """Ray gives its own node 30 s to appear and then gives up: too little under load, so there are further tries."""
+    for _ in range(HEAD_TRIES):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [
+            "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
+            "--object-store-memory=80000000", f"--temp-dir={workplace.path}", "--dashboard-agent-listen-port=0",
+        ]  # fmt: skip
+        with subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", "start", *command],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(PYTHONUNBUFFERED="1"),
             cwd=ROOT,
-        )
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
-            workplace.remove()
+        ) as process:
+            assert process.stdout is not None
+            try:
+                if says(process.stdout, b"Ray runtime started", log):
+                    # It goes on to write, into a pipe that nobody else reads.
+                    rest = threading.Thread(target=says, args=(process.stdout, None, log))
+                    rest.start()
+                    try:
+                        yield f"127.0.0.1:{port}"
+                        return
+                    finally:
+                        process.terminate()
+                        rest.join()
+            finally:
+                process.terminate()
+    raise AssertionError(f"no Ray head came up in {HEAD_TRIES} tries; it said:\n{log.read_text(errors='replace')}")
+
+
+def says(output: IO[bytes], words: bytes | None, log: Path) -> bool:
+    """Copy output to a log: up to a line with these words, or, False, to its end."""
+    with log.open("ab") as copy:
+        for line in output:
+            copy.write(line)
+            copy.flush()
+            if words is not None and words in line:
+                return True
+    return False
 
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(360)
 def test_a_cluster_is_joined_through_a_raylet_without_cpus(head: str) -> None:
     done, _ = driven(head)
     assert done.returncode == 0, done.stderr
@@ -429,6 +463,7 @@ def test_a_cluster_is_joined_through_a_raylet_without_cpus(head: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(360)
 def test_a_cluster_that_does_not_fit_is_one_clear_line(head: str) -> None:
     refused, _ = driven(head, RAY_AUTH_TOKEN="6" * 64)
     assert (refused.returncode, refused.stdout.count("\n")) == (78, 1)

@@ -9,8 +9,9 @@ import pytest
 from contracts import subjects
 from contracts.events import Cancelled, Failed, Spent, Started
 from tests.runtime.kinds import Group, Puppet, grouping
-from tests.runtime.world import APPROVED, ONE_SLOT, World, names, plan, settings
+from tests.runtime.world import APPROVED, ONE_SLOT, Hooks, World, names, plan, settings
 from workers import Fail
+from workers.core.opening import CLOSINGS
 from workers.kinds.deliberation.config import OfflineSettings, Providers
 
 pytestmark = pytest.mark.anyio
@@ -99,3 +100,48 @@ async def test_a_batch_that_is_taken_over_again_and_again_without_moving_ends_an
     assert isinstance(child, (Cancelled, Failed))
     assert child.time <= end.time, "its child ended before it"
     assert [letter.reason for letter in gateway.dead_letters() if letter.kind == "group"] == ["lost"]
+
+
+async def test_lost_while_it_ends_its_children_a_batch_goes_on_to_end_them_however_often(world: World) -> None:
+    puppet = Puppet()
+    group = grouping(max_lost=0)
+    gateway = await world.gateway(puppet.kind, group, settings=settings(retry={"max_lost": 100}))
+    await gateway.submit("group", Group(id="g", members=["a", "b"]))
+    await puppet.begun("g-a")
+    await gateway.crash()
+    times = CLOSINGS + 3
+    for _ in range(times):
+        hooks = _StoppedAtProgress()
+        gateway = await world.gateway(hooks=hooks)
+        with anyio.fail_after(600):
+            await hooks.reported.wait()
+        await gateway.crash()
+    gateway = await world.gateway()
+    end = await gateway.end_of("group", "g")
+    assert isinstance(end, Failed)
+    assert end.error.reason == "lost"
+    log = await gateway.events("group", "g")
+    starts = [event for event in log if isinstance(event, Started)]
+    assert [start.spent.lost for start in starts] == [0] + [1] * (times + 1)
+    for child in ("g-a", "g-b"):
+        [*_, last] = await gateway.events("puppet", child)
+        assert isinstance(last, Cancelled)
+        assert last.time <= end.time, "its child ended before it"
+
+
+class _StoppedAtProgress(Hooks):
+    """A gateway that comes no further than to its batch's first report."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported = anyio.Event()
+        self.on_before = self._stop
+        self.on_after = self._note
+
+    async def _stop(self, op: str, subject: str) -> None:
+        if self.reported.is_set() or (op, subject.split(".")[2:3]) == ("publish", ["cancelled"]):
+            await anyio.sleep_forever()
+
+    async def _note(self, op: str, subject: str) -> None:
+        if (op, subject) == ("publish", "orchestration.group.progress.g"):
+            self.reported.set()

@@ -8,6 +8,7 @@ from infra.bus.base import StreamFull
 from infra.bus.memory import MemoryBus, MemoryServer
 from infra.bus.topology import Foreign, StreamSpec, Topology
 from tests.runtime.world import settings
+from workers.core.credit import ahead
 from workers.runtime.topology import lane_durable, topology
 from workers.settings import Settings
 
@@ -69,6 +70,17 @@ def test_each_kind_has_two_lanes_and_room_for_a_thousand_delayed_messages() -> N
     assert {spec.ack_wait_s for spec in consumers.values()} == {45}
     assert min(spec.max_ack_pending for spec in consumers.values()) >= 1_000
     assert (lane_durable("echo", high=False), lane_durable("echo", high=True)) == ("echo", "echo-high")
+
+
+def test_a_lane_has_room_for_what_gateways_hold_beside_what_waits_out_a_delay() -> None:
+    routes = [{"subject": "planning.plan.approved", "kind": "plan"}]
+    found = topology(_settings(retry={"delayed": 7_000}, routes=routes), ["plan"])
+    caps = [spec.max_ack_pending for spec in found.consumers if spec.stream == "JOBS"]
+    caps += [spec.max_ack_pending for spec in found.routes]
+    gateways, slots, batch = 8, 64, 64
+    room = 7_000 + gateways * (slots + ahead(0.25, slots, 8)) * batch
+    assert len(caps) == 3
+    assert min(caps) >= room
 
 
 async def test_it_can_be_applied_again_and_by_gateways_with_other_kinds() -> None:

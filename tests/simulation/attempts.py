@@ -70,7 +70,7 @@ def _due(spent: Spent, before: Event | None, event: Started | Retrying) -> Spent
     failed = Spent(attempts=spent.attempts + 1, lost=spent.lost)
     lost = Spent(attempts=spent.attempts, lost=spent.lost + 1)
     if isinstance(event, Retrying):
-        if event.error.type == "Drained":
+        if event.error.type in ("Drained", "TakenApart"):
             return spent
         return lost if event.error.reason == "lost" else failed
     if before is None or isinstance(before, Retrying):

@@ -10,10 +10,9 @@ import msgspec
 from contracts import events, joins, subjects
 from contracts.events import Cancelled, Completed, Event, Failed, Requeued, Started, is_terminal
 from tests.simulation.evidence import Evidence, Key, Written
-from tests.simulation.incarnation import SETTINGS
 from tests.simulation.kinds import End, Group, Tallied
 
-__all__ = ["cancels", "endings", "forsaken", "reruns", "results_of_batches"]
+__all__ = ["cancels", "endings", "reruns", "results_of_batches"]
 
 
 def results_of_batches(seen: Evidence) -> Iterator[str]:
@@ -81,7 +80,7 @@ def endings(seen: Evidence) -> Iterator[str]:
         begun = {it.event.run for it in log if isinstance(it.event, Started)}
         for written in log:
             event = written.event
-            if not is_terminal(event) or event.run not in begun or _was_past_hope(seen, log, event):
+            if not is_terminal(event) or event.run not in begun:
                 continue
             ends = dict(_ends(seen, job_id, log, written))
             for child, end in ends.items():
@@ -89,25 +88,6 @@ def endings(seen: Evidence) -> Iterator[str]:
                     yield f"group.{job_id}: has {events.event_name(event)}, and {'.'.join(child)} goes on"
             if isinstance(event, Cancelled):
                 yield from _miscancelled(seen, job_id, event, [end for end in ends.values() if end is not None])
-
-
-def forsaken(seen: Evidence) -> set[Key]:
-    """Children that a batch past hope may have left behind, perhaps in a run whose message it had not published."""
-    return {
-        child
-        for job_id, log in _groups(seen)
-        for written in log
-        if is_terminal(written.event) and _was_past_hope(seen, log, written.event)
-        for child in _children(seen, job_id, written.event)
-    }
-
-
-def _was_past_hope(seen: Evidence, log: list[Written], event: Event) -> bool:
-    """Whether even the attempt that was to end the children was lost: it may be they that bring gateways down."""
-    starts = [it.event for it in log if isinstance(it.event, Started) and it.event.run == event.run]
-    max_lost = seen.world.history.flavour.retry.get("max_lost", SETTINGS.retry.max_lost)
-    is_lost = isinstance(event, Failed) and event.error.reason == "lost"
-    return is_lost and bool(starts) and starts[-1].spent.lost > max_lost
 
 
 def _miscancelled(seen: Evidence, job_id: str, event: Cancelled, ends: list[Event]) -> Iterator[str]:

@@ -9,8 +9,8 @@ from contracts.events import Cancelled, Requeued, Started, is_terminal
 from tests.checker import violations
 from tests.simulation.aftermath import answers, dead_letters, moves
 from tests.simulation.attempts import budgets, deadlines, executions, holders, leases, losses, results
-from tests.simulation.batches import cancels, endings, forsaken, reruns, results_of_batches
-from tests.simulation.evidence import Evidence, Key, Message, Written
+from tests.simulation.batches import cancels, endings, reruns, results_of_batches
+from tests.simulation.evidence import Evidence, Message, Written
 from tests.simulation.world import World
 
 __all__ = ["judge"]
@@ -37,9 +37,8 @@ def judge(world: World) -> list[str]:
     """What was broken, in words; empty where every promise was kept."""
     seen = Evidence(world)
     broken = [*world.troubles]
-    left = forsaken(seen)
-    broken += violations({key: [it.event for it in log] for key, log in seen.logs.items() if key not in left})
-    broken += _missing(seen, left)
+    broken += violations({key: [it.event for it in log] for key, log in seen.logs.items()})
+    broken += _missing(seen)
     broken += _strangers(seen)
     for law in LAWS:
         broken += law(seen)
@@ -48,10 +47,10 @@ def judge(world: World) -> list[str]:
     return broken
 
 
-def _missing(seen: Evidence, left: set[Key]) -> Iterator[str]:
+def _missing(seen: Evidence) -> Iterator[str]:
     """Everything accepted has ended, under its own id or in `DLQ`."""
     for message in seen.messages:
-        if (message.kind, message.job_id) in left or _was_refused(seen, message):
+        if _was_refused(seen, message):
             continue
         log = seen.log(message.kind, message.job_id)
         what = f"{message.origin} ({message.kind}.{message.job_id})"

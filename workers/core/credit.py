@@ -100,52 +100,52 @@ def share(lanes: Iterable[LaneState]) -> Shares:
 class _Seat:
     """A lane at the table."""
 
-    __slots__ = ("asked", "capacity", "lane", "last", "leaving", "open", "passed", "per_slot", "width")
-
     def __init__(self, lane: LaneState) -> None:
-        self.lane = lane
-        self.per_slot = lane.per_slot
+        self.kind = lane.kind
+        self.high = lane.high
+        self.slots = lane.slots
         self.capacity = lane.slots + lane.ahead if lane.slots > 0 else 0
         self.open = lane.open and self.capacity > 0
-        self.width = 1
+        self.per_slot = lane.per_slot
+        self.held = lane.held
         self.asked = lane.asked
         self.leaving = lane.leaving
+        self.pending = lane.pending
         self.last = lane.last
         self.passed = lane.passed
+        self.width = 0
+        """Room that one slot of its sort is."""
+        self.taken = 0
+        """Room that it takes."""
 
     @property
     def want(self) -> int:
         """Messages that wait and are not asked for."""
-        return self.lane.pending - self.asked if self.open else 0
+        return self.pending - self.asked if self.open else 0
 
     @property
     def total(self) -> int:
         """Messages in hand and on their way."""
-        return self.lane.held + self.leaving + self.asked
+        return self.held + self.leaving + self.asked
 
     @property
     def counted(self) -> int:
         """Messages that take room: all but an unfilled probe."""
-        return self.total - PROBE if self.asked and not self.lane.pending else self.total
-
-    @property
-    def taken(self) -> int:
-        """Room that it takes."""
-        return self.room(self.counted)
-
-    @property
-    def spare(self) -> int:
-        """Messages that a slot which is taken anyway has room for."""
-        return -self.counted % self.per_slot
+        return self.total - PROBE if self.asked and not self.pending else self.total
 
     def room(self, messages: int) -> int:
         """Room that so many messages take."""
         return -(-messages // self.per_slot) * self.width
 
+    def reckon(self) -> None:
+        """Say anew what room it takes."""
+        self.taken = self.room(self.counted)
+
     def withdraw(self, to: int) -> None:
         """Ask for less; what was asked for may come all the same."""
         self.leaving += self.asked - to
         self.asked = to
+        self.reckon()
 
 
 class _Table:
@@ -158,6 +158,7 @@ class _Table:
         self._room = math.prod(sorts) if sorts else 0
         for seat in seats:
             seat.width = self._room // seat.capacity if seat.capacity else 0
+            seat.reckon()
         self._free = 0
         self._turn = max((seat.last for seat in seats), default=0)
 
@@ -171,38 +172,45 @@ class _Table:
         """Where actors have gone, what was asked for on their behalf is withdrawn, from those that have most."""
         certain = sum(seat.room(max(0, seat.total - PROBE)) for seat in self.seats)
         for seat in sorted(self.seats, key=lambda seat: -seat.taken) if certain > self._room else ():
-            keep = 0 if seat.lane.held else min(seat.asked, PROBE)
+            keep = 0 if seat.held else min(seat.asked, PROBE)
             if certain > self._room and seat.asked > keep:
                 certain -= seat.room(seat.asked - keep)
                 seat.withdraw(keep)
 
     def fill_begun_slots(self) -> None:
-        """A slot that is taken anyway may as well be full."""
-        for seat in self.seats:
-            if seat.want > 0 and seat.per_slot > 1:
-                seat.asked += min(seat.want, seat.spare)
+        """A slot that is taken anyway may as well be full, unless a probe took it beyond the room."""
         self._free = self._room - sum(seat.taken for seat in self.seats)
+        for seat in self.seats if self._free >= 0 else ():
+            if seat.want > 0:
+                seat.asked += min(seat.want, -seat.counted % seat.per_slot)
 
     def give_slots(self) -> None:
         """Free room, slot by slot, to whose turn it is."""
         hungry = [seat for seat in self.seats if seat.want > 0]
-        while hungry and self._free > 0:
-            seat = hungry[0] if len(hungry) == 1 else self._next(hungry)
+        self.wanting = bool(hungry)
+        if not hungry or self._free <= 0:
+            return
+        kinds = self._kinds(hungry)
+        while hungry:
+            seat = (
+                min(hungry, key=lambda seat: (*kinds[seat.kind], *_precedence(seat))) if len(hungry) > 1 else hungry[0]
+            )
             if seat.width > self._free:
-                break
+                return
             # Alone it has every turn.
             self._give(seat, 1 if len(hungry) > 1 else self._free // seat.width, hungry)
+            kinds[seat.kind] = (kinds[seat.kind][0] + seat.width, seat.last)
             if seat.want <= 0:
                 hungry.remove(seat)
-        self.wanting = bool(hungry)
+        self.wanting = False
 
     def probe(self) -> None:
         """Lanes that know of no message ask for one."""
+        used = self._room - self._free
         for seat in self.seats:
-            if seat.open and not seat.asked and not seat.lane.pending:
-                more = seat.room(seat.total + PROBE) - seat.room(seat.total)
-                slots = seat.width * seat.lane.slots
-                if not seat.total or not more or self._room - self._free + more <= slots:
+            if seat.open and not seat.asked and not seat.pending:
+                more = seat.room(seat.total + PROBE) - seat.taken
+                if not seat.total or used + more <= seat.width * seat.slots:
                     seat.asked = PROBE
                 else:
                     self.wanting = True
@@ -210,36 +218,34 @@ class _Table:
     def withdraw(self) -> None:
         """What lanes asked for beyond what waits for them, others could use."""
         for seat in self.seats:
-            known = max(seat.lane.pending, PROBE)
+            known = max(seat.pending, PROBE)
             if seat.asked > known:
                 seat.withdraw(known)
 
     def _give(self, seat: _Seat, slots: int, hungry: list[_Seat]) -> None:
         before = seat.taken
         seat.asked += min(seat.want, slots * seat.per_slot)
+        seat.reckon()
         self._free -= seat.taken - before
         self._turn += 1
         seat.last = self._turn
         seat.passed = 0
-        if seat.lane.high:
+        if seat.high:
             for other in hungry:
-                if other.lane.kind == seat.lane.kind and not other.lane.high:
+                if other.kind == seat.kind and not other.high:
                     other.passed += 1
 
-    def _next(self, hungry: list[_Seat]) -> _Seat:
-        """The hungry kind that has least, or of equals has waited longest; of its lanes the one that is first."""
-        taken = {seat.lane.kind: 0 for seat in hungry}
-        last = taken.copy()
+    def _kinds(self, hungry: list[_Seat]) -> dict[str, tuple[int, int]]:
+        """Of the hungry kinds, what room they take and when they last got some: who has least, or waits longest."""
+        kinds = {seat.kind: (0, 0) for seat in hungry}
         for seat in self.seats:
-            kind = seat.lane.kind
-            if kind in taken:
-                taken[kind] += seat.taken
-                last[kind] = max(last[kind], seat.last)
-        first = min(taken, key=lambda kind: (taken[kind], last[kind]))
-        return min((seat for seat in hungry if seat.lane.kind == first), key=_precedence)
+            if seat.kind in kinds:
+                taken, last = kinds[seat.kind]
+                kinds[seat.kind] = (taken + seat.taken, max(last, seat.last))
+        return kinds
 
 
 def _precedence(seat: _Seat) -> tuple[int, int, int]:
     """Within a kind: lanes passed over too often, then the high lane, then the others in turn."""
-    group = 0 if seat.passed >= WEIGHT else 1 if seat.lane.high else 2
+    group = 0 if seat.passed >= WEIGHT else 1 if seat.high else 2
     return group, seat.taken, seat.last

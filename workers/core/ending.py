@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from contracts.errors import ErrorInfo
+from contracts.errors import ErrorInfo, bounded
 from contracts.events import (
     Cancelled,
     Completed,
@@ -42,6 +42,7 @@ from workers.core.job import (
     Returned,
     Stop,
     Stored,
+    TakenApart,
 )
 from workers.core.log import LogView
 from workers.core.opening import unusable
@@ -119,6 +120,14 @@ def gone(job: Job, stimulus: Gone, now: datetime, jitter: float) -> Decision:
         return bury(job, stimulus.error)
     job = msgspec.structs.replace(job, spent=spent)
     return _retry(job, stimulus.error, delay_s(job.policy, spent.lost, jitter), now)
+
+
+def taken_apart(job: Job, stimulus: TakenApart, now: datetime, jitter: float) -> Decision:
+    # It spends nothing: whichever of them it was dies once more when it runs by itself, and pays then.
+    why = f"{stimulus.error.type}: {stimulus.error.message}"
+    text = f"the call that it shared with others died, so it runs again by itself ({why})"
+    error = ErrorInfo(reason="lost", type="TakenApart", message=bounded(text), retryable=True)
+    return _again(job, error, 0.0, now)
 
 
 def children_ended(job: Job, stimulus: ChildrenEnded, now: datetime, jitter: float) -> Decision:

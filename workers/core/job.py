@@ -58,6 +58,7 @@ __all__ = [
     "Stimulus",
     "Stop",
     "Stored",
+    "TakenApart",
     "Undecodable",
 ]
 
@@ -175,6 +176,13 @@ class Gone(Struct, frozen=True):
     """The attempt was lost with what ran it."""
 
     error: ErrorInfo
+
+
+class TakenApart(Struct, frozen=True):
+    """The attempt was lost with a call that many jobs shared, and nobody knows over which of them."""
+
+    error: ErrorInfo
+    """What ended the call."""
 
 
 class ChildrenEnded(Struct, frozen=True):
@@ -307,6 +315,7 @@ Stimulus = (
     | Returned
     | Raised
     | Gone
+    | TakenApart
     | ChildrenEnded
     | Buried
     | MovedOn

@@ -29,6 +29,7 @@ from workers.core.job import (
     Returned,
     Stimulus,
     Stored,
+    TakenApart,
     Undecodable,
 )
 from workers.core.parts import Decision
@@ -66,6 +67,7 @@ TABLE: Final[dict[tuple[Phase, type], Transition]] = {
     (Phase.RUNNING, Returned): ending.returned,
     (Phase.RUNNING, Raised): ending.raised,
     (Phase.RUNNING, Gone): ending.gone,
+    (Phase.RUNNING, TakenApart): ending.taken_apart,
     (Phase.RUNNING, ChildrenEnded): ending.children_ended,
     (Phase.RUNNING, Adopted): ending.adopted,
     (Phase.RUNNING, LogRead): ending.log_moved,

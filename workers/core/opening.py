@@ -49,6 +49,11 @@ from workers.core.parts import (
     whole_ms,
 )
 
+CLOSINGS: Final = 5
+"""Attempts to end a batch's children that may be lost without a word: then its own code brings gateways down.
+
+Those that are lost later, while children end, do not count: they have reported.
+"""
 AWAIT_S: Final = 5.0
 """How soon a message that waits for another's end comes back to look."""
 
@@ -102,7 +107,7 @@ def _follow(job: Job, log: LogView, verdict: table.Verdict, now: datetime) -> De
             return _open(at(job, log), verdict, now, log)
         case table.Exhausted(run=run, attempt=attempt, spent=spent):
             job = msgspec.structs.replace(at(job, log), made=attempt, spent=spent)
-            if job.ticket.batch and spent.lost == job.policy.max_lost + 1:
+            if job.ticket.batch and spent.lost <= job.policy.max_lost + CLOSINGS:
                 # Only a holder can end the children, and they end before their batch does.
                 return _open(job, table.Open(run=run, attempt=attempt + 1, spent=spent), now, log)
             return bury(job, lost_too_often(job))

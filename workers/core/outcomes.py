@@ -41,6 +41,7 @@ from workers.core.job import (
     Run,
     Stop,
     Stored,
+    TakenApart,
     Undecodable,
 )
 
@@ -83,6 +84,7 @@ OUTCOMES: Final[dict[tuple[Phase, type], set[Outcome]]] = {
     (Phase.RUNNING, Returned): _ENDS | _GOES_ON,
     (Phase.RUNNING, Raised): _ENDS | _GIVES_UP | _GOES_ON,
     (Phase.RUNNING, Gone): _ENDS | _GIVES_UP,
+    (Phase.RUNNING, TakenApart): _ENDS,
     (Phase.RUNNING, ChildrenEnded): _ENDS,
     (Phase.RUNNING, Adopted): _GOES_ON,
     (Phase.RUNNING, LogRead): _GOES_ON | _ENDS_CHILDREN | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},

@@ -246,6 +246,9 @@ class Conduct:
 
         async with anyio.create_task_group() as ending:
             throttle = Throttle(self._post, PROGRESS_S, ending)
+            if counts["open"]:
+                # At once: whoever takes over knows by this that the batch's own code brought no gateway down.
+                throttle.offer(self._report(counts))
             for index in range(len(self._children)):
                 if index not in self._tally.ends:
                     ending.start_soon(end, index)

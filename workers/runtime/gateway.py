@@ -32,6 +32,7 @@ from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
+from workers.runtime.leftovers import Leftovers
 from workers.runtime.live import Live
 from workers.runtime.platform import Platform
 from workers.runtime.pressure import Pressure
@@ -126,6 +127,7 @@ class Gateway:
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
             house.start_soon(self._look_at_depths)
+            house.start_soon(Leftovers(rooms).serve)
             house.start_soon(self._scale.serve)
             house.start_soon(watch, rooms.bus, rooms.journal, rooms.live, rooms.batches, newest)
             house.start_soon(self._control().serve)

@@ -63,7 +63,7 @@ class Platform:
                 self._some = anyio.Event()
                 await self._some.wait()
             reservation = await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
-            self._leave(reservation, [self._waiting.popleft() for _ in range(min(self.limit, len(self._waiting)))])
+            self._leave(reservation, [self._next() for _ in range(min(self.limit, len(self._waiting)))])
 
     async def close(self) -> None:
         """Nobody leaves any more: give all back that wait."""
@@ -76,7 +76,7 @@ class Platform:
 
     async def _give_back(self) -> None:
         while self._waiting:
-            worker = self._waiting.popleft()
+            worker = self._next()
             await self._rooms.settle.nak(worker.delivery, 0.0)
             worker.alight()
 
@@ -91,9 +91,18 @@ class Platform:
                 train = Train(self._rooms, self._work, riders, self._learn)
                 self._work.start_soon(train.run, reservation, name=f"{self._kind.name} x {len(riders)}")
 
+    def _next(self) -> Worker:
+        worker = self._waiting.popleft()
+        worker.on_lost = _nothing
+        return worker
+
     def _learn(self, jobs: int, seconds: float) -> None:
         self._sizing = self._sizing.after(jobs, seconds)
 
     def _drop(self, worker: Worker) -> None:
         self._waiting.remove(worker)
         worker.alight()
+
+
+def _nothing() -> None:
+    """Whoever takes the worker over looks whether its lease is lost."""

@@ -12,8 +12,14 @@ from workers.settings import Settings, owns_planning
 __all__ = ["topology"]
 
 DAY: Final = 86_400.0
-IN_HAND: Final = 1_000
-"""Room in `max_ack_pending` for messages in hand, beside those that wait out a delay: each of these keeps its place."""
+IN_HAND: Final = 50_000
+"""Room in `max_ack_pending` for what all gateways together have in hand of a lane, beside what waits out a delay there.
+
+Each gateway bounds itself by its credit: (slots + fetched ahead) × messages a slot takes, and a probe. This is the cap
+on all of them together, of whom none knows how many there are, and it must not be what binds: a lane at its cap gives
+nothing to a gateway with free slots. Room for 8 gateways with 64 slots and batches of 64, half of it again for what
+they fetch ahead; a place that nobody takes costs the server nothing.
+"""
 
 
 def topology(settings: Settings, kinds: Iterable[str]) -> Topology:

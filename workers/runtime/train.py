@@ -2,8 +2,8 @@
 
 What is to be done about each is decided as for any job. Only what is to be done for all is done for all at once;
 whoever is to do anything else gets off, and goes on by itself from there: who was refused, whose outcome is no result,
-who is interrupted. When the call dies nobody knows over which of its jobs, so it is taken apart: each is run again by
-itself, in the same attempt, and whichever dies once more is the one that pays.
+who is interrupted. When the call dies nobody knows over which of its jobs, so it is taken apart: each is tried again by
+itself, which costs it nothing, and whichever dies once more is the one that pays.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Train:
             for worker in [*self._aboard]:
                 worker.attempt = seat = _Seat(self, worker)
                 worker.on_lost = seat.cancel
-                riders.append((worker, worker.begin(reservation.actor)))
+                if worker.lost:
+                    self._alight(worker)
+                else:
+                    riders.append((worker, worker.begin(reservation.actor)))
             riders = await self._call(reservation, await self._append(riders))
             await self._settle(await self._append(riders))
         except anyio.get_cancelled_exc_class():
@@ -99,33 +102,33 @@ class Train:
 
     async def _call(self, reservation: Reservation, riders: Sequence[Rider]) -> list[Rider]:
         """Run each; those who are left with their results."""
-        running: list[tuple[Worker, core.Run, Call]] = []
+        running: list[tuple[Worker, Call]] = []
         for worker, commands in riders:
             match commands:
-                case (core.Run() as command,) if not worker.interrupted:
+                case (core.Run(started=started),) if not worker.interrupted:
                     self._rooms.live.runs(worker)
-                    running.append((worker, command, worker.call(command.started)))
+                    running.append((worker, worker.call(started)))
                 case _:
                     self._let_off(worker, *commands)
         if not running:
             return []
-        outcomes = await self._outcomes(reservation.start_many([call for _, _, call in running]), running)
+        outcomes = await self._outcomes(reservation.start_many([call for _, call in running]), running)
         died = all(isinstance(outcome, Gone) for outcome in outcomes)
         left: list[Rider] = []
-        for (worker, command, call), outcome in zip(running, outcomes, strict=True):
+        for (worker, call), outcome in zip(running, outcomes, strict=True):
             if worker.lost:
                 self._alight(worker)
             elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
                 left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
-            elif died and worker.in_time(call):
-                self._let_off(worker, command)
+            elif isinstance(outcome, Gone) and died and worker.in_time(call):
+                self._part(worker, worker.go_on_after, core.TakenApart(outcome.error))
             else:
                 self._part(worker, worker.go_on_with, past_deadline(call) if died else outcome, call)
         return left
 
-    async def _outcomes(self, batch: Batch, running: Sequence[tuple[Worker, core.Run, Call]]) -> list[Outcome]:
+    async def _outcomes(self, batch: Batch, running: Sequence[tuple[Worker, Call]]) -> list[Outcome]:
         began = anyio.current_time()
-        ends = min(self._ends, began + min(call.timeout_s for _, _, call in running) + SLACK_S)
+        ends = min(self._ends, began + min(call.timeout_s for _, call in running) + SLACK_S)
         try:
             with anyio.CancelScope(deadline=ends) as self._waiting:
                 ran = await batch.ran()

@@ -118,6 +118,12 @@ class Worker:
 
         await self._alone(work)
 
+    async def go_on_after(self, stimulus: core.Stimulus) -> None:
+        """By itself from here on: this has happened to its attempt, which others ran."""
+        self.attempt = None
+        self._inbox.put(stimulus)
+        await self._alone(lambda: self._drive(()))
+
     async def go_on_alone(self, reservation: Reservation) -> None:
         """By itself from here on: it has a slot."""
         self._reservation = reservation

@@ -185,6 +185,14 @@ class MemoryBus:
             lambda: self.server.consumer(stream, consumer).state(anyio.current_time()),
         )
 
+    async def leftover(self, stream: str, consumer: str, *, after: int = 0) -> Delivery | None:
+        """The first message past `after` that a work queue's consumer has done with, and that is there all the same."""
+        return await self._call(
+            "leftover",
+            f"{stream}.{consumer}",
+            lambda: self.server.consumer(stream, consumer).leftover(after, anyio.current_time()),
+        )
+
     async def put(self, bucket: str, key: str, value: bytes) -> None:
         """Set a key of a KV bucket."""
         await self.publish(f"$KV.{bucket}.{key}", value)

@@ -76,6 +76,13 @@ class Consumer:
             config=dict(self.config),
         )
 
+    def leftover(self, after: int, now: float) -> Delivery | None:
+        """What it has done with, and the stream has all the same; only before the first message that is in hand."""
+        self.advance(now)
+        floor = min(self._leases, default=self._delivered + 1) - 1
+        sequence = next(self._stream.after(after, self.config["filter_subject"]), None)
+        return None if sequence is None or sequence > floor else self._delivery(sequence, 1)
+
     def update(self, config: Mapping[str, Any], now: float) -> None:
         """Go on with another configuration. Leases that run keep their ends."""
         self.config.update(config)

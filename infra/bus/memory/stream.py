@@ -125,6 +125,16 @@ class Stream:
         for consumer in self.consumers.values():
             consumer.drop(sequence)
 
+    def bring_back(self, message: Stored) -> None:
+        """Hold again what was removed, and tell no consumer: so a server may start whose disk was full."""
+        size = _size(message.subject, message.body, message.headers)
+        self._kept[message.sequence] = _Kept(message, (message.time - EPOCH).total_seconds(), size)
+        self._kept = dict(sorted(self._kept.items()))
+        sequences = self._by_subject.setdefault(message.subject, {})
+        self._by_subject[message.subject] = dict.fromkeys(sorted({*sequences, message.sequence}))
+        self._by_last_token.setdefault(_last_token(message.subject), set()).add(message.subject)
+        self.bytes += size
+
     def expire(self, now: float) -> None:
         """Forget what is too old, messages and ids."""
         oldest = now - self.config["max_age"] / NANOSECONDS

@@ -37,6 +37,8 @@ __all__ = [
     "consumer_sequence",
     "consumer_state",
     "delivery",
+    "delivery_again",
+    "done_with",
     "parse_headers",
     "pub_ack",
     "server_time",
@@ -112,6 +114,27 @@ class _ConsumerInfo(Struct, frozen=True):
     config: dict[str, Any]
     num_redelivered: Count = 0
     paused: bool = False
+
+
+class DoneWith(Struct, frozen=True):
+    """How far a consumer has done with its subject."""
+
+    floor: int
+    """Every message up to here is acknowledged."""
+    subject: str
+
+
+class _AckFloor(Struct, frozen=True):
+    stream_seq: Count
+
+
+class _Filter(Struct, frozen=True):
+    filter_subject: str
+
+
+class _Floor(Struct, frozen=True):
+    ack_floor: _AckFloor
+    config: _Filter
 
 
 class _Clock(Struct, frozen=True):
@@ -243,6 +266,33 @@ def consumer_state(info: Mapping[str, Any]) -> ConsumerState:
         redelivered=found.num_redelivered,
         paused=found.paused,
         config=found.config,
+    )
+
+
+def done_with(info: Mapping[str, Any]) -> DoneWith:
+    """How far a consumer is, from its info; raises `NoAnswer`."""
+    found = _converted(info, _Floor)
+    return DoneWith(found.ack_floor.stream_seq, found.config.filter_subject)
+
+
+def delivery_again(found: Stored, stream: str, consumer: str) -> Delivery:
+    """A stored message as if it had come to a consumer.
+
+    Of what an acknowledgement's subject says the server heeds the stream's sequence alone, where nobody has the
+    message in hand.
+    """
+    nanoseconds = int(found.time.timestamp() * 1e9)
+    return Delivery(
+        subject=found.subject,
+        headers=found.headers,
+        body=found.body,
+        stream=stream,
+        consumer=consumer,
+        sequence=found.sequence,
+        number=1,
+        stored=found.time,
+        pending=0,
+        token=f"$JS.ACK.{stream}.{consumer}.1.{found.sequence}.1.{nanoseconds}.0",
     )
 
 

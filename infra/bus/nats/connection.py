@@ -244,6 +244,14 @@ class NatsBus:
         self._set_clock(info)
         return answers.consumer_state(info)
 
+    async def leftover(self, stream: str, consumer: str, *, after: int = 0) -> Delivery | None:
+        """The first message past `after` that a work queue's consumer has done with, and that is there all the same."""
+        done = answers.done_with(await self.api(f"CONSUMER.INFO.{stream}.{consumer}", None))
+        if done.floor <= after:
+            return None
+        found = await self._read(stream, {"seq": after + 1, "next_by_subj": done.subject})
+        return None if found is None or found.sequence > done.floor else answers.delivery_again(found, stream, consumer)
+
     async def put(self, bucket: str, key: str, value: bytes) -> None:
         """Set a key of a KV bucket."""
         await self.publish(f"$KV.{bucket}.{key}", value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,7 +57,16 @@ def memory_world(lease_s: float) -> World:
         yield
         bus.reconnect()
 
-    return World(bus, another, outage, lease_s)
+    @asynccontextmanager
+    async def forgetful_outage() -> AsyncIterator[None]:
+        before = {stream: list(stream.messages()) for stream in server.streams.values()}
+        yield
+        for stream, messages in before.items():
+            for message in messages:
+                if stream.get(message.sequence) is None:
+                    stream.bring_back(message)
+
+    return World(bus, another, outage, forgetful_outage, lease_s)
 
 
 @asynccontextmanager
@@ -73,9 +83,23 @@ async def real_world(store: Path) -> AsyncIterator[World]:
         server = await start(store, port=server.port)
         await until_connected(bus, True)
 
+    @asynccontextmanager
+    async def forgetful_outage() -> AsyncIterator[None]:
+        """As a full disk does it, to every stream: the messages are as they were, the consumers are not."""
+        kept = store / "kept"
+        streams = store / "data" / "jetstream" / "$G" / "streams"
+        async with outage():
+            for messages in streams.glob("*/msgs"):
+                shutil.copytree(messages, kept / messages.parent.name)
+        yield
+        async with outage():
+            for messages in kept.iterdir():
+                shutil.rmtree(streams / messages.name / "msgs")
+                messages.rename(streams / messages.name / "msgs")
+
     try:
         async with connect(server.url, name="one") as bus:
-            yield World(bus, lambda: connect(server.url, name="another"), outage, LEASE_S["nats"])
+            yield World(bus, lambda: connect(server.url, name="another"), outage, forgetful_outage, LEASE_S["nats"])
     finally:
         await stop(server.process)
 

@@ -101,6 +101,43 @@ async def test_waiting_to_receive_can_be_cancelled_without_loss(world: World) ->
         assert bodies(await take(puller, 1, world.lease_s)) == [b"1"]
 
 
+async def test_all_that_is_there_can_be_received_at_once(world: World) -> None:
+    await world.queue()
+    await world.enqueue(*(b"%d" % number for number in range(30)))
+    async with world.pulling(30) as puller:
+        first = await take(puller, 1, world.lease_s)
+        received = bodies(first)
+        groups = 0
+        with anyio.fail_after(20 * world.lease_s + 5):
+            while len(received) < 30:
+                group = await puller.receive_many()
+                assert group
+                received += bodies(group)
+                groups += 1
+                assert puller.credit == 30 - len(received)
+                # What has been sent arrives before the server answers this.
+                await world.bus.consumer("JOBS", "echo")
+        assert received == [b"%d" % number for number in range(30)]
+        assert groups <= 3
+
+
+async def test_receiving_many_waits_for_the_first_and_can_be_cancelled_without_loss(world: World) -> None:
+    await world.queue()
+    async with world.pulling(3) as puller:
+        with anyio.move_on_after(world.lease_s / 10) as waiting:
+            await puller.receive_many()
+        assert waiting.cancelled_caught
+        async with anyio.create_task_group() as group:
+
+            async def publish() -> None:
+                await world.bus.publish("jobs.echo", b"1")
+
+            group.start_soon(publish)
+            with anyio.fail_after(20 * world.lease_s + 5):
+                assert bodies(await puller.receive_many()) == [b"1"]
+        assert puller.credit == 2
+
+
 # --- order and figures
 
 

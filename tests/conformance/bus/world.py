@@ -35,6 +35,8 @@ class World:
     """Another connection to the same server."""
     outage: Callable[[], AbstractAsyncContextManager[None]]
     """A time in which `bus` has no server; what the server knew it still knows afterwards."""
+    forgetful_outage: Callable[[], AbstractAsyncContextManager[None]]
+    """What is acknowledged in the block is removed, and back when it ends; the server restarts before and after."""
     lease_s: float
     """An `ack_wait` that can be waited for here: short in real time, a minute in virtual time."""
 

@@ -168,7 +168,7 @@ GUARDS: Final = (
         (
             Edit(
                 "workers/core/opening.py",
-                "if job.ticket.batch and spent.lost == job.policy.max_lost + 1:",
+                "if job.ticket.batch and spent.lost <= job.policy.max_lost + CLOSINGS:",
                 "if False:",
             ),
         ),
