@@ -122,7 +122,7 @@ _call_lists = msgspec.msgpack.Decoder(list[Call])
 _ran = msgspec.msgpack.Decoder(Ran)
 
 
-def encode(value: Call | Frame | Outcome) -> bytes:
+def encode(value: Call | Frame | Outcome | Ran) -> bytes:
     """As msgpack."""
     return _encoder.encode(value)
 
@@ -137,9 +137,9 @@ def decode_reply(data: bytes) -> Frame | Outcome:
     return codec.decode(_replies, data)
 
 
-def encode_many(value: Sequence[Call] | Ran) -> bytes:
-    """Calls that travel together, or what became of them, as msgpack."""
-    return _encoder.encode(value)
+def encode_many(calls: Sequence[Call]) -> bytes:
+    """Calls that travel together, as msgpack."""
+    return _encoder.encode(calls)
 
 
 def decode_calls(data: bytes) -> list[Call]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from contracts import codec
 from contracts import headers as h
 
 __all__ = ["binary_headers"]
@@ -17,7 +18,7 @@ def binary_headers(*, event_type: str, gateway: str, event_id: str, subject: str
         h.CE_SOURCE: f"/jetray/{gateway}",
         h.CE_ID: event_id,
         h.CE_SUBJECT: subject,
-        h.CE_TIME: time.isoformat().replace("+00:00", "Z"),
+        h.CE_TIME: codec.encode(time)[1:-1].decode(),
         h.CONTENT_TYPE: h.JSON,
         h.MSG_ID: event_id,
     }

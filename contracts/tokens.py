@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 
 __all__ = ["BadToken", "as_token", "is_token", "short_hash", "token_or_raise"]
@@ -17,6 +18,7 @@ class BadToken(ValueError):
         super().__init__(f"{what} {value[:200]!r} is not a token: 1 to 128 of the characters A-Z a-z 0-9 _ -")
 
 
+@lru_cache(maxsize=4096)
 def is_token(value: str) -> bool:
     """True if `value` can stand as one token of a subject, by full match."""
     return _TOKEN.fullmatch(value) is not None

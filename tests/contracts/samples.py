@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from contracts.agents import AgentResponse
-from contracts.calls import Call, Emitted, Gone, Raised, Reported, Returned
+from contracts.calls import Call, Emitted, Gone, Raised, Ran, Reported, Returned
 from contracts.control import CancelRequest
 from contracts.deliberation import (
     Agent,
@@ -389,6 +389,7 @@ CALLS: dict[str, Any] = {
     "raised": Raised(error=ERROR, retry_after_s=2.5),
     "raised-least": Raised(error=ERROR),
     "gone": Gone(error=ErrorInfo(reason="lost", type="ActorDiedError", message="the actor died", retryable=True)),
+    "ran": Ran([Returned(result=b"1"), Raised(error=ERROR)], 0.25),
 }
 
 

@@ -71,7 +71,14 @@ def test_a_call_and_its_replies_cross_as_golden_msgpack(name):
     sample = samples.CALLS[name]
     body = calls.encode(sample)
     assert body.hex().encode() == golden("calls")[name]
-    assert (calls.decode_call if isinstance(sample, calls.Call) else calls.decode_reply)(body) == sample
+    match sample:
+        case calls.Call():
+            assert calls.decode_call(body) == sample
+            assert calls.decode_calls(calls.encode_many([sample, sample])) == [sample, sample]
+        case calls.Ran():
+            assert calls.decode_ran(body) == sample
+        case _:
+            assert calls.decode_reply(body) == sample
 
 
 @pytest.mark.parametrize(

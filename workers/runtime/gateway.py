@@ -100,6 +100,7 @@ class Gateway:
             pool=pool,
             store=store,
             kinds=dict(kinds),
+            terms={kind.name: terms.of(settings, kind) for kind in kinds.values()},
             batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
             journal=Journal(bus, nonce=nonce, source=name, pressure=pressure),
             intake=Intake(_limits(settings), quarantine or Quarantine(settings.kinds.modules)),

@@ -18,6 +18,7 @@ from workers.runtime.lease import Leases
 from workers.runtime.live import Live
 from workers.runtime.pressure import Pressure
 from workers.runtime.settle import Settle
+from workers.runtime.terms import Terms
 from workers.runtime.upstream import Upstream
 from workers.settings import Settings
 
@@ -33,6 +34,8 @@ class Rooms:
     pool: Pool
     store: Store
     kinds: dict[str, Kind]
+    terms: dict[str, Terms]
+    """On what terms each kind runs."""
     batches: dict[str, object]
     """The object of each batch kind: what expands and reduces."""
     journal: Journal

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from contracts import dlq, joins, subjects
 from contracts import headers as h
 from contracts.errors import Reason
 from contracts.events import Cancelled, Completed, Event, Failed, Outcome
-from infra.bus.base import Bus, Delivery, Disconnected, PubAck, TooLarge
+from infra.bus.base import Bus, Delivery, Disconnected, Outgoing, PubAck, TooLarge
 from infra.store.base import Store
 from workers.core.log import Ticket
 from workers.runtime.patience import WhenFull, patiently
@@ -55,32 +56,28 @@ class Settle:
         pressure = self._pressure
         when_full = None if pressure is None else partial(pressure.dlq_full, ticket.kind)
         try:
-            stored = await self._publish(subject, delivery.body, headers, when_full)
+            stored = await self._publish(Outgoing(subject, delivery.body, headers), when_full)
         except TooLarge:
             body, headers = await self._by_reference(delivery, headers)
-            stored = await self._publish(subject, body, headers, when_full)
+            stored = await self._publish(Outgoing(subject, body, headers), when_full)
         if pressure is not None:
             pressure.wrote("dlq_full", ticket.kind)
         return stored.sequence
 
     async def pay(self, ticket: Ticket, end: Event, sequence: int) -> None:
         """Post the notice that an end owes to each batch that waits for it: the log's, and the message's."""
-        if not isinstance(end, (Completed, Failed, Cancelled)):
-            return
-        outcome = _OUTCOMES[type(end)]
-        for parent in dict.fromkeys((end.parent, ticket.parent)):
-            if parent is None:
-                continue
-            await self._notice(
-                parent,
-                joins.Notice(
-                    child=f"{ticket.kind}.{ticket.job_id}",
-                    index=ticket.index,
-                    outcome=outcome,
-                    run=end.run,
-                    sequence=sequence,
-                ),
-            )
+        for notice in _owed(ticket, end, sequence):
+            await self._publish(notice)
+
+    async def pay_many(self, ends: Sequence[tuple[Ticket, Event, int]]) -> list[bool]:
+        """Post once, and together, what ends owe: of which ends all of it is stored now."""
+        owed = [_owed(ticket, end, sequence) for ticket, end, sequence in ends]
+        notices = [notice for notices in owed for notice in notices]
+        if not notices:
+            return [True] * len(ends)
+        stored = [isinstance(answer, PubAck) for answer in await self._bus.publish_many(notices)]
+        ends_at = accumulate(map(len, owed))
+        return [all(stored[end_at - len(notices) : end_at]) for notices, end_at in zip(owed, ends_at, strict=True)]
 
     async def pay_refused(self, ticket: Ticket, dlq_sequence: int) -> None:
         """Tell a refused child's batch."""
@@ -93,7 +90,7 @@ class Settle:
             run=ticket.run or 1,
             sequence=dlq_sequence,
         )
-        await self._notice(ticket.parent, notice)
+        await self._publish(_outgoing(ticket.parent, notice))
 
     async def ack(self, delivery: Delivery) -> None:
         """Done. Never sent while disconnected; then the message comes back."""
@@ -113,10 +110,6 @@ class Settle:
         except Disconnected:
             log.info("%s of %s:%d not sent: disconnected", what, delivery.stream, delivery.sequence)
 
-    async def _notice(self, parent: str, notice: joins.Notice) -> None:
-        message_id = f"{notice.child}.{notice.outcome}.{notice.sequence}.{parent}"
-        await self._publish(subjects.child_notice(parent), joins.encode(notice), {h.MSG_ID: message_id})
-
     async def _by_reference(self, delivery: Delivery, headers: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
         """What would not fit goes to the store: the body, and with it the original headers."""
         name = f"dlq/{delivery.stream}-{delivery.sequence}"
@@ -131,7 +124,25 @@ class Settle:
             h.HEADERS_ARTIFACT: kept_headers.uri,
         }
 
-    async def _publish(
-        self, subject: str, body: bytes, headers: dict[str, str], when_full: WhenFull | None = None
-    ) -> PubAck:
-        return await patiently(lambda: self._bus.publish(subject, body, headers), what=subject, when_full=when_full)
+    async def _publish(self, message: Outgoing, when_full: WhenFull | None = None) -> PubAck:
+        return await patiently(
+            lambda: self._bus.publish(message.subject, message.body, message.headers),
+            what=message.subject,
+            when_full=when_full,
+        )
+
+
+def _owed(ticket: Ticket, end: Event, sequence: int) -> list[Outgoing]:
+    """A notice for each batch that waits for this end."""
+    if not isinstance(end, (Completed, Failed, Cancelled)):
+        return []
+    outcome = _OUTCOMES[type(end)]
+    notice = joins.Notice(
+        child=f"{ticket.kind}.{ticket.job_id}", index=ticket.index, outcome=outcome, run=end.run, sequence=sequence
+    )
+    return [_outgoing(parent, notice) for parent in dict.fromkeys((end.parent, ticket.parent)) if parent is not None]
+
+
+def _outgoing(parent: str, notice: joins.Notice) -> Outgoing:
+    message_id = f"{notice.child}.{notice.outcome}.{notice.sequence}.{parent}"
+    return Outgoing(subjects.child_notice(parent), joins.encode(notice), {h.MSG_ID: message_id})

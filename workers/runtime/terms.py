@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from infra.pool.base import Profile
 from workers.core.retry import RetryPolicy
@@ -14,7 +14,26 @@ from workers.kinds.deliberation.config import DeliberationConfig
 from workers.kinds.registry import Kind
 from workers.settings import Settings
 
-__all__ = ["attempt_deadline_s", "configs", "deadline_s", "marks", "policy", "profile", "profiles"]
+__all__ = ["Terms", "attempt_deadline_s", "configs", "deadline_s", "marks", "of", "policy", "profile", "profiles"]
+
+
+class Terms(Struct, frozen=True):
+    """All of it for one kind, worked out once."""
+
+    profile: str
+    policy: RetryPolicy
+    deadline_s: float
+    attempt_deadline_s: float | None
+
+
+def of(settings: Settings, kind: Kind) -> Terms:
+    """The terms of a kind."""
+    return Terms(
+        profile=profile(settings, kind),
+        policy=policy(settings, kind),
+        deadline_s=deadline_s(settings, kind),
+        attempt_deadline_s=attempt_deadline_s(settings, kind),
+    )
 
 
 def profile(settings: Settings, kind: Kind) -> str:

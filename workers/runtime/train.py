@@ -142,14 +142,23 @@ class Train:
         return (await batch.ran()).outcomes
 
     async def _settle(self, riders: Sequence[Rider]) -> None:
-        """Acknowledge each that owes nothing."""
-        done: list[Worker] = []
+        """Pay what each owes, and acknowledge it."""
+        ended: list[tuple[Worker, core.Pay, core.Ack]] = []
         for worker, commands in riders:
             match commands:
-                case (core.Pay(end=end), core.Ack()) if end.parent is None and worker.received.ticket.parent is None:
-                    done.append(worker)
+                case (core.Pay() as pay, core.Ack() as ack):
+                    ended.append((worker, pay, ack))
                 case _:
                     self._let_off(worker, *commands)
+        owed = [(worker.received.ticket, pay.end, pay.sequence) for worker, pay, _ in ended]
+        done: list[Worker] = []
+        for (worker, *commands), paid in zip(ended, await self._rooms.settle.pay_many(owed), strict=True):
+            if worker.lost:
+                self._alight(worker)
+            elif paid:
+                done.append(worker)
+            else:
+                self._let_off(worker, *commands)
         if done:
             await self._rooms.settle.ack_many([worker.delivery for worker in done])
         for worker in done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 import msgspec
@@ -22,7 +22,6 @@ from workers.core.job import Job, Phase
 from workers.core.lifecycle import decide
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
-from workers.runtime import terms
 from workers.runtime.attempt import Attempt, call_for, outcome_stimulus
 from workers.runtime.conduct import Conduct
 from workers.runtime.inbox import Inbox
@@ -62,6 +61,7 @@ class Worker:
     ) -> None:
         self._rooms = rooms
         self._kind = kind
+        self._terms = rooms.terms[kind.name]
         self._settled = settled
         self._inbox: Inbox[core.Stimulus] = Inbox()
         self._held: anyio.CancelScope | None = None
@@ -220,13 +220,13 @@ class Worker:
 
     def begin(self, actor: str | None) -> Sequence[core.Command]:
         """What is to be done first, now that `actor` has room for it."""
-        settings, kind, error = self._rooms.settings, self._kind, self.received.error
+        error = self.received.error
         self.job = Job(
             ticket=self.received.ticket,
-            policy=terms.policy(settings, kind),
-            gateway=settings.gateway.name,
+            policy=self._terms.policy,
+            gateway=self._rooms.settings.gateway.name,
             actor=actor,
-            limit_s=min(terms.deadline_s(settings, kind), self.received.deadline_s or math.inf),
+            limit_s=min(self._terms.deadline_s, self.received.deadline_s or math.inf),
             stored=self.delivery.stored,
         )
         return self.step(core.Delivered() if error is None else core.Undecodable(error))
@@ -234,13 +234,17 @@ class Worker:
     def step(self, stimulus: core.Stimulus) -> Sequence[core.Command]:
         """Take in what happened; what is to be done about it."""
         assert self.job is not None
-        before = self.job.phase
-        crowded, full = self._rooms.delayed.crowded(self.delivery.consumer)
-        if (crowded, full) != (self.job.crowded, self.job.full):
-            self.job = msgspec.structs.replace(self.job, crowded=crowded, full=full)
-        self.job, commands = decide(self.job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter())
-        log.debug("%s: %s -> %s", self, before.value, self.job.phase.value)
+        job = self._with_room_for_delay() if isinstance(stimulus, _MAY_DELAY) else self.job
+        self.job, commands = decide(job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter())
+        log.debug("%s: %s -> %s", self, job.phase, self.job.phase)
         return commands
+
+    def _with_room_for_delay(self) -> Job:
+        assert self.job is not None
+        crowded, full = self._rooms.delayed.crowded(self.delivery.consumer)
+        if (crowded, full) == (self.job.crowded, self.job.full):
+            return self.job
+        return msgspec.structs.replace(self.job, crowded=crowded, full=full)
 
     def prepare(self, command: core.Append) -> Write:
         """The write that appends the event."""
@@ -260,7 +264,7 @@ class Worker:
             exclusive=self._kind.exclusive,
             streams=self._kind.takes_context,
             traceparent=self.received.traceparent,
-            limit_s=terms.attempt_deadline_s(self._rooms.settings, self._kind),
+            limit_s=self._terms.attempt_deadline_s,
         )
 
     @property
@@ -304,8 +308,7 @@ class Worker:
         return self._reservation is not None
 
     async def _slot(self) -> Reservation:
-        profile = terms.profile(self._rooms.settings, self._kind)
-        return await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
+        return await self._rooms.pool.reserve(self._terms.profile, exclusive=self._kind.exclusive)
 
     async def _loop_beside_attempt(self, commands: Sequence[core.Command]) -> None:
         if self._kind.is_short:
@@ -482,6 +485,10 @@ class Worker:
             self.on_lost()
         else:
             self._held.cancel()
+
+
+_MAY_DELAY: Final = (core.LogRead, core.Raised, core.Gone)
+"""After these a message may have to wait."""
 
 
 def _nothing(*_: object) -> None:

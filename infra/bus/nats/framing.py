@@ -31,14 +31,23 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     """
     if not headers:
         return b""
-    lines = [f"{known}: {value.strip()}\r\n" for name, value in headers.items() if (known := _trimmed(name))]
-    text = "".join(lines)
-    if text.count("\n") + text.count("\r") != 2 * len(lines):
-        return header_block({name: value.strip().translate(_LINE_ENDS) for name, value in headers.items()})
-    return f"NATS/1.0\r\n{text}\r\n".encode()
+    lines, form = _form(tuple(headers))
+    text = form % tuple(headers.values())
+    if text.count("\n") + text.count("\r") == lines and " \r" not in text and ":  " not in text:
+        return text.encode()
+    trimmed = {name.strip(): value.strip().translate(_LINE_ENDS) for name, value in headers.items()}
+    return (_form(tuple(trimmed))[1] % tuple(trimmed.values())).encode()
 
 
 @lru_cache(maxsize=1024)
+def _form(names: tuple[str, ...]) -> tuple[int, str]:
+    """A header block with a place for each value, and how many ends of lines it has."""
+    shown = [_trimmed(name) for name in names]
+    # A header without a name is not sent, but its value must go somewhere.
+    lines = [f"{name}: %s\r\n".replace("%", "%%", name.count("%")) if name else "%.0s" for name in shown]
+    return 2 * (2 + sum(map(bool, shown))), "NATS/1.0\r\n" + "".join(lines) + "\r\n"
+
+
 def _trimmed(name: str) -> str:
     trimmed = name.strip()
     if trimmed and not _HEADER_NAME.fullmatch(trimmed):

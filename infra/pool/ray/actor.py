@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from contracts import codec
-from contracts.calls import Call, Frame, decode_call, decode_calls, encode, encode_many
+from contracts.calls import Call, Frame, decode_call, decode_calls, encode
 from contracts.errors import ErrorInfo
 from infra.pool import provenance
 from infra.pool.actor import no_frames, unfit
@@ -73,7 +73,7 @@ class JobActor:
 
     async def run_many(self, data: bytes) -> bytes:
         """Calls that send no frames, one after the other, to their outcomes."""
-        return encode_many(await self._tenancy.execute_many(self._fit_host, decode_calls(data)))
+        return encode(await self._tenancy.execute_many(self._fit_host, decode_calls(data)))
 
     async def stream(self, data: bytes) -> AsyncIterator[bytes]:
         """A call to its frames and, as the very last item, its outcome. Items that wait travel together."""

@@ -42,7 +42,7 @@ GUARDS: Final = (
     Guard(
         "own write known by its ce-id",
         "who gets no answer finds its own event in the log, and goes on",
-        (Edit(JOURNAL, "if tail.headers.get(h.CE_ID) == ce_id:", "if False:"),),
+        (Edit(JOURNAL, "if tail.headers.get(h.CE_ID) == write.event_id:", "if False:"),),
         17,
     ),
     Guard(
@@ -51,10 +51,13 @@ GUARDS: Final = (
         (
             Edit(
                 JOURNAL,
-                "                answer = await self._who_won(event, event_id, after)\n",
-                """                if isinstance(error, NoAnswer):
-                    return Written(after + 1, event_id)
-                answer = await self._who_won(event, event_id, after)
+                """            except (WrongSequence, NoAnswer):
+                answer = await self._who_won(write)
+""",
+                """            except (WrongSequence, NoAnswer) as error:
+                if isinstance(error, NoAnswer):
+                    return Written(write.after + 1, write.event_id)
+                answer = await self._who_won(write)
 """,
             ),
         ),

@@ -35,7 +35,7 @@ GUARDS: Final = (
         (
             Edit(
                 WORKER,
-                """            if self._lease.lost:
+                """            if self.lost:
                 # In the very turn in which this arrived: too late for the cancellation to be seen here.
                 return
 """,

@@ -21,12 +21,12 @@ GUARDS: Final = (
         (
             Edit(
                 WORKER,
-                "        done = await self._rooms.journal.append(\n",
+                "        done = await self._rooms.journal.finish(write)\n",
                 """        from contracts.events import is_terminal
 
         if is_terminal(command.event):
-            await self._rooms.settle.ack(self._delivery)
-        done = await self._rooms.journal.append(
+            await self._rooms.settle.ack(self.delivery)
+        done = await self._rooms.journal.finish(write)
 """,
             ),
         ),
@@ -87,7 +87,7 @@ GUARDS: Final = (
             Edit(
                 WORKER,
                 """        sequence = await self._rooms.settle.bury(
-            self._delivery, self._received.ticket, command.reason, run=command.run, attempts=command.attempts
+            self.delivery, self.received.ticket, command.reason, run=command.run, attempts=command.attempts
         )
         return core.Buried(sequence)""",
                 "        return core.Buried(1)",
