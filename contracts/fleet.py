@@ -258,4 +258,6 @@ class GatewayStatus(Struct, frozen=True, kw_only=True):
     active: list[ActiveJob]
     kinds: dict[str, KindTotals]
     pools: dict[str, dict[str, Any]]
+    """Profile to `size`, `min_actors`, `actors` and `spares`, `circuit` (`closed`, `open`), and how many actors are
+    `starting`, `ready`, `busy`, `draining` and `dead`."""
     versions: Versions

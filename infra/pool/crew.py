@@ -80,7 +80,7 @@ class Crew:
 
     def slots(self, *, exclusive: bool) -> Slots:
         """Room now, of what there is with the actors that are there, and of what there is with all of them."""
-        each = 1 if exclusive else self._concurrency
+        each = 1 if exclusive else min(self._concurrency, self.profile.recycle_jobs or self._concurrency)
         return Slots(
             total=self._staff.size * each,
             ready=self._slots.size(exclusive=exclusive),

@@ -13,12 +13,13 @@ from contracts.errors import ErrorInfo
 from contracts.events import Completed, Started
 from infra.pool.actor import unfit
 from infra.pool.base import Profile
-from tests.runtime.kinds import Puppet, Task
+from tests.runtime.kinds import Puppet, Task, short
 from tests.runtime.test_pressure import said
 from tests.runtime.world import ONE_SLOT, Member, World, names, settings
 from workers import job
 from workers.runtime import terms
 from workers.runtime.depths import LOOK_S
+from workers.settings import Gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +28,9 @@ ELASTIC = settings(
     profiles={"default": {"actors": 4, "min_actors": 1, "concurrency": 1}},
     scaling={"target": 2, "quiet_s": QUIET_S},
 )
+
+
+PREFETCH = Gateway(prefetch=2)
 
 
 @job("sync", id_field="id")
@@ -158,12 +162,14 @@ def break_down(jetray: Member) -> Any:
 
 async def test_kinds_whose_actors_cannot_start_are_left_to_others(world: World) -> None:
     puppet = Puppet()
-    jetray = await world.gateway(puppet.kind, sync, settings=ONE_SLOT)
+    other = Puppet("other")
+    jetray = await world.gateway(puppet.kind, other.kind, sync, settings=ONE_SLOT)
     undo = break_down(jetray)
     await jetray.submit("puppet", {"id": "a"})
     await puppet.begun("a")
     await jetray.submit("sync", {"id": "b"})
-    await world.settled(lambda: len(jetray.rooms.live) == 2)
+    await jetray.submit("other", {"id": "c"})
+    await world.settled(lambda: len(jetray.rooms.live) == 3)
     jetray.pool.kill("jetray-memory-default-1")
     await world.settled(lambda: bool(said(world)))
     runs = sorted(kind.name for kind in jetray.kinds.values() if not kind.is_batch)
@@ -175,10 +181,12 @@ async def test_kinds_whose_actors_cannot_start_are_left_to_others(world: World) 
     await anyio.sleep(120)
     assert len(jetray.rooms.live) == 0
     assert names(await jetray.events("sync", "b")) == []
-    # Another gateway has them both.
+    # Another gateway has them all.
     puppet.say("a", "done")
+    other.say("c", "done")
     await world.gateway(settings=ONE_SLOT)
     assert isinstance(await jetray.end_of("puppet", "a"), Completed)
+    assert isinstance(await jetray.end_of("other", "c"), Completed)
     assert isinstance(await jetray.end_of("sync", "b"), Completed)
     (started,) = [event for event in await jetray.events("sync", "b") if isinstance(event, Started)]
     assert started.gateway == "gw-2"
@@ -186,6 +194,37 @@ async def test_kinds_whose_actors_cannot_start_are_left_to_others(world: World) 
     await world.settled(lambda: len(said(world)) == 2 * len(runs))
     assert {body["event"] for body in said(world)[len(runs) :]} == {"backpressure.released"}
     assert jetray.rooms.fleet.status().pools["default"]["circuit"] == "closed"
+
+
+async def test_short_jobs_that_wait_for_a_slot_are_given_back_too(world: World) -> None:
+    jetray = await world.gateway(short, settings=msgspec.structs.replace(ONE_SLOT, gateway=PREFETCH))
+    undo = break_down(jetray)
+    ids = [f"s{number}" for number in range(4)]
+    for job_id in ids:
+        await jetray.submit("short", {"id": job_id, "value": 60})
+    await world.settled(lambda: len(jetray.rooms.live) > 1)
+    jetray.pool.kill("jetray-memory-default-1")
+    await world.settled(lambda: bool(said(world)))
+    await anyio.sleep(1)
+    assert len(jetray.rooms.live) == 0
+    undo()
+    for job_id in ids:
+        assert isinstance(await jetray.end_of("short", job_id), Completed)
+
+
+async def test_where_each_job_gets_a_fresh_actor_short_ones_do_not_travel_together(world: World) -> None:
+    fresh = settings(profiles={"default": {"actors": 2, "concurrency": 4, "recycle_jobs": 1}})
+    jetray = await world.gateway(short, settings=fresh)
+    ids = [f"s{number}" for number in range(30)]
+    for job_id in ids:
+        await jetray.submit("short", {"id": job_id})
+    actors = []
+    for job_id in ids:
+        assert isinstance(await jetray.end_of("short", job_id), Completed)
+        actors += [event.actor for event in await jetray.events("short", job_id) if isinstance(event, Started)]
+    assert len(set(actors)) == len(actors) == len(ids)
+    await world.settled(lambda: len(said(world, "actor.retired")) == len(ids))
+    assert {(body["reason"], body["executions"]) for body in said(world, "actor.retired")} == {("recycled", 1)}
 
 
 async def test_a_profile_whose_circuit_opens_leaves_the_others_alone(world: World) -> None:
