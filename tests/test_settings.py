@@ -14,7 +14,17 @@ from workers.core.retry import RetryPolicy
 from workers.kinds.registry import Kind, job
 from workers.kinds.registry import load as load_kinds
 from workers.runtime import terms
-from workers.settings import BadSettings, Route, Settings, check, check_kinds, load, owns_planning
+from workers.settings import (
+    BadSettings,
+    Kinds,
+    KindSettings,
+    Route,
+    Settings,
+    check,
+    check_kinds,
+    load,
+    owns_planning,
+)
 
 TOO_LONG = "a log might be forgotten before its job ends"
 
@@ -204,6 +214,18 @@ def test_a_variable_for_a_section_that_is_none_leaves_the_word_to_the_file(here)
             "[kinds.settings.plan]\nlow = 1000",
             "setting kinds.settings.plan: kinds.settings.plan.low is 1000 and must be below watermarks.high, "
             "which is 1000",
+        ),
+        (
+            "[kinds.settings.plan]\nburst = 3",
+            "setting kinds.settings.plan.burst says nothing without kinds.settings.plan.rate",
+        ),
+        (
+            '[kinds.settings.plan]\nkey = "story_id"',
+            "setting kinds.settings.plan: set both key and max_running_per_key, or neither",
+        ),
+        (
+            "[kinds.settings.plan]\nmax_running_per_key = 2",
+            "setting kinds.settings.plan: set both key and max_running_per_key, or neither",
         ),
         ("[retry]\nbase_s = 400", "setting retry.base_s must not be above retry.cap_s"),
         (
@@ -424,3 +446,25 @@ def test_a_batch_has_no_deadline_for_its_attempts(here):
     plan = load_kinds([])["plan"]
     line = "setting kinds.settings.plan.attempt_deadline_s: plan is a batch kind, and ends with its children: "
     assert of_kinds("[kinds.settings.plan]\nattempt_deadline_s = 5", plan) == line + "set deadline_s"
+
+
+@pytest.mark.parametrize("key", ["story_id", "roles"])
+def test_a_key_is_a_field_of_the_input(key):
+    check_kinds(limited_to("plan", key), load_kinds([]))
+
+
+@pytest.mark.parametrize("key", ["constraints.metadata.anything", "constraints.story_id", "rubric.quality"])
+def test_a_key_may_lie_under_others(key):
+    check_kinds(limited_to("deliberation", key), load_kinds([]))
+
+
+@pytest.mark.parametrize("key", ["story", "story_id.more", "constraints.story", ".", "rubric.quality.more"])
+def test_a_key_that_the_input_does_not_have_is_refused(key):
+    with pytest.raises(
+        BadSettings, match=r"^setting kinds\.settings\.deliberation\.key: the input of deliberation has"
+    ):
+        check_kinds(limited_to("deliberation", key), load_kinds([]))
+
+
+def limited_to(kind, key):
+    return Settings(kinds=Kinds(settings={kind: KindSettings(key=key, max_running_per_key=1)}))

@@ -147,6 +147,14 @@ class KindSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retry_cap_s: Annotated[Seconds | None, _doc("The greatest delay's upper bound, in seconds.")] = None
     high: Annotated[Positive | None, _doc("Messages waiting for it at which it is under pressure.")] = None
     low: Annotated[Annotated[int, Meta(ge=0)] | None, _doc("Messages waiting for it at which it no longer is.")] = None
+    rate: Annotated[Annotated[float, Meta(gt=0)] | None, _doc("Jobs that one gateway starts in a second.")] = None
+    burst: Annotated[Positive | None, _doc("Jobs that it may start at once after a pause; unset: a second's.")] = None
+    key: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, _doc("A field of the input, `a.b` for a field of a field.")
+    ] = None
+    max_running_per_key: Annotated[
+        Positive | None, _doc("Jobs with the same value there that one gateway runs at once.")
+    ] = None
     config: Annotated[dict[str, Any], _doc("What the kind's class takes as its settings.")] = {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,6 +29,7 @@ def check(settings: Settings) -> None:
             raise BadSettings("setting nats.url: not nats://host:port, or several of them with commas")
     _check_times(settings)
     _check_watermarks(settings)
+    _check_limits(settings)
     for name, profile in settings.profiles.items():
         if (profile.min_actors or 0) > profile.actors:
             raise BadSettings(f"setting profiles.{name}.min_actors must not be above profiles.{name}.actors")
@@ -58,6 +59,8 @@ def check_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> None:
                 f"setting kinds.settings.{name}.attempt_deadline_s: {name} is a batch kind, and ends with its "
                 "children: set deadline_s"
             )
+        if kind_settings.key is not None:
+            _check_key(name, kinds[name], kind_settings.key)
         if kind_settings.config:
             _check_config(name, kinds[name], kind_settings.config)
     for name, kind in kinds.items():
@@ -104,6 +107,34 @@ def _check_watermarks(settings: Settings) -> None:
             raise BadSettings(
                 f"setting {section}: {whose_low} is {low} and must be below {whose_high}, which is {high}"
             )
+
+
+def _check_limits(settings: Settings) -> None:
+    for name, kind in settings.kinds.settings.items():
+        section = f"kinds.settings.{name}"
+        if kind.burst is not None and kind.rate is None:
+            raise BadSettings(f"setting {section}.burst says nothing without {section}.rate")
+        if (kind.key is None) != (kind.max_running_per_key is None):
+            raise BadSettings(f"setting {section}: set both key and max_running_per_key, or neither")
+
+
+def _check_key(name: str, kind: Kind, key: str) -> None:
+    if not _may_hold(msgspec.inspect.type_info(kind.input_type), key.split(".")):
+        raise BadSettings(f"setting kinds.settings.{name}.key: the input of {name} has no field {key}")
+
+
+def _may_hold(info: msgspec.inspect.Type, path: Sequence[str]) -> bool:
+    """Whether a value of this type may have something under these names, each in what stands under the one before."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _may_hold(info.type, path)
+    if not path or isinstance(info, (msgspec.inspect.AnyType, msgspec.inspect.CustomType)):
+        return True
+    if isinstance(info, msgspec.inspect.UnionType):
+        return any(_may_hold(each, path) for each in info.types)
+    if isinstance(info, msgspec.inspect.DictType):
+        return _may_hold(info.value_type, path[1:])
+    fields = getattr(info, "fields", ())
+    return any(field.encode_name == path[0] and _may_hold(field.type, path[1:]) for field in fields)
 
 
 def _check_routes(routes: list[Route]) -> None:

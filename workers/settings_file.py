@@ -58,6 +58,12 @@ _EXAMPLES: Final = {
 # Messages waiting for it at which it is under pressure, and at which it no longer is.
 #high = 200
 #low = 50
+# Jobs that one gateway starts in a second, and at once after a pause.
+#rate = 10.0
+#burst = 20
+# Jobs with the same value in a field of their input that one gateway runs at once; others go on meanwhile.
+#key = "constraints.story_id"
+#max_running_per_key = 2
 """,
     ("profiles",): """\
 # A profile of your own.

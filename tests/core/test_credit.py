@@ -190,3 +190,23 @@ def test_room_for_a_whole_actor_is_kept_until_there_is_enough() -> None:
 
 def test_no_lanes_need_nothing() -> None:
     assert share([]) == Shares([], False)
+
+
+# --- limits of a kind
+
+
+def test_no_more_is_asked_for_than_the_limits_of_the_kind_allow() -> None:
+    assert asked(lane(pending=9, most=2)) == [2]
+    assert asked(lane(pending=9, most=9)) == [4]
+    assert asked(lane(pending=9, most=2, held=3)) == [1]
+    assert asked(lane(pending=9, most=2), lane("b", pending=9)) == [2, 2]
+
+
+def test_without_an_allowance_a_lane_asks_for_nothing_new_and_withdraws_nothing() -> None:
+    assert asked(lane(pending=9, most=0)) == [0]
+    assert asked(lane(most=0)) == [0]
+    assert asked(lane(most=0, asked=1)) == [1]
+
+
+def test_what_a_limited_kind_leaves_others_get() -> None:
+    assert asked(lane(pending=9, most=1), lane("b", pending=9)) == [1, 3]

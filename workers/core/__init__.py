@@ -16,5 +16,6 @@ General layout:
     scaling how many actors a profile is to have
     watermark
             when a kind is under pressure, and how many children may be published meanwhile
+    limits  tokens of a rate, and who runs under which key
     tally   a batch's children, folded from their notices
 """

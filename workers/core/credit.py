@@ -58,6 +58,8 @@ class LaneState(Struct, frozen=True, kw_only=True, gc=False):
     """When it last got a slot: a number that grows."""
     passed: int = 0
     """Slots that the high lane has got since, while messages waited here."""
+    most: int | None = None
+    """Messages that it may ask for as far as its kind's limits go; None where they do not say."""
 
 
 class Share(Struct, frozen=True, gc=False):
@@ -113,6 +115,7 @@ class _Seat:
         self.pending = lane.pending
         self.last = lane.last
         self.passed = lane.passed
+        self.most = lane.most
         self.width = 0
         """Room that one slot of its sort is."""
         self.taken = 0
@@ -121,7 +124,8 @@ class _Seat:
     @property
     def want(self) -> int:
         """Messages that wait and are not asked for."""
-        return self.pending - self.asked if self.open else 0
+        waiting = self.pending if self.most is None else min(self.pending, self.most)
+        return waiting - self.asked if self.open else 0
 
     @property
     def total(self) -> int:
@@ -208,7 +212,7 @@ class _Table:
         """Lanes that know of no message ask for one."""
         used = self._room - self._free
         for seat in self.seats:
-            if seat.open and not seat.asked and not seat.pending:
+            if seat.open and not seat.asked and not seat.pending and seat.most != 0:
                 more = seat.room(seat.total + PROBE) - seat.taken
                 if not seat.total or used + more <= seat.width * seat.slots:
                     seat.asked = PROBE

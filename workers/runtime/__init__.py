@@ -22,6 +22,7 @@ General layout:
     pressure    streams that are full, and the kinds that are not pulled meanwhile
     upstream    queues that are too deep: what feeds them waits
     scale       pools grow and shrink with the queues of their kinds
+    limits      jobs a second, and jobs at once under one key
     lease       renews what is held, and says when it is lost
     settle      dead letters, notices, acknowledgements
     watch       learns of ends that others wrote

@@ -33,6 +33,7 @@ from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
 from workers.runtime.leftovers import Leftovers
+from workers.runtime.limits import Limits as KindLimits
 from workers.runtime.live import Live
 from workers.runtime.platform import Platform
 from workers.runtime.pressure import Pressure
@@ -94,6 +95,9 @@ class Gateway:
         pressure = Pressure(kinds, episodes)
         upstream.changed = pressure.changed = self._notify_credits
         pressure.lend = lambda kind, count: self._credit_of(kinds[kind]).lend(kind, count)
+        settle = Settle(bus, store, pressure)
+        limits = KindLimits(settings, bus=bus, settle=settle, delayed=delayed, jitter=jitter)
+        limits.changed = self._notify_credits
         self._rooms = Rooms(
             settings=settings,
             bus=bus,
@@ -105,8 +109,9 @@ class Gateway:
             journal=Journal(bus, nonce=nonce, source=name, pressure=pressure),
             intake=Intake(_limits(settings), quarantine or Quarantine(settings.kinds.modules)),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),
-            settle=Settle(bus, store, pressure),
+            settle=settle,
             live=Live(),
+            limits=limits,
             delayed=delayed,
             depths=depths,
             fleet=fleet,
@@ -127,6 +132,7 @@ class Gateway:
             house.start_soon(rooms.leases.serve)
             house.start_soon(rooms.fleet.serve)
             house.start_soon(rooms.pressure.serve)
+            house.start_soon(rooms.limits.serve)
             house.start_soon(self._look_at_depths)
             house.start_soon(Leftovers(rooms).serve)
             house.start_soon(self._scale.serve)
@@ -196,7 +202,9 @@ class Gateway:
         name = "" if kind.is_batch else terms.profile(self._rooms.settings, kind)
         credit = self._credits.get(name)
         if credit is None:
-            credit = Credit(self._room, per_slot=self._per_slot, paused=self._paused)
+            credit = Credit(
+                self._room, per_slot=self._per_slot, paused=self._paused, allowance=self._rooms.limits.allowance
+            )
             self._credits[name] = credit
         return credit
 

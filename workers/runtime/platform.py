@@ -52,6 +52,10 @@ class Platform:
             return
         worker.on_lost = lambda: self._drop(worker)
         worker.board(received)
+        if not worker.admit():
+            worker.on_lost = lambda: None
+            self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
+            return
         self._waiting.append(worker)
         self._some.set()
 

@@ -46,7 +46,8 @@ class Credit:
     """The room of one profile, or for open batches, and the lanes that share it. `serve` must be running.
 
     `room` tells a kind's slots and how many slots' worth may be fetched ahead, `per_slot` how many of its messages a
-    slot takes. While a lane is `paused` it asks for nothing. Whoever changes any of it notifies the credit.
+    slot takes. While a lane is `paused` it asks for nothing. `allowance` tells how many messages of a kind its limits
+    let run now, None where they do not say. Whoever changes any of it notifies the credit.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Credit:
         *,
         per_slot: Callable[[Kind], int] = lambda kind: 1,
         paused: Callable[[Lane], bool] = lambda lane: False,
+        allowance: Callable[[str], int | None] = lambda kind: None,
     ) -> None:
         self._room = room
         self._per_slot = per_slot
         self._paused = paused
+        self._allowance = allowance
         self._seats: list[_Seat] = []
         self._changed = anyio.Event()
 
@@ -128,7 +131,18 @@ class Credit:
                 pending=seat.pending,
                 last=seat.last,
                 passed=seat.passed,
+                most=self._most(seat),
             )
+
+    def _most(self, seat: _Seat) -> int | None:
+        """What a lane may ask for of what its kind's limits allow, beside what other lanes of the kind ask for."""
+        kind = seat.lane.kind
+        allowance = self._allowance(kind.name)
+        if allowance is None:
+            return None
+        # An idle lane's probe may never be filled: it must not keep what another lane could use.
+        others = (each for each in self._seats if each is not seat and each.lane.kind is kind and each.pending)
+        return max(0, allowance - sum(other.puller.credit for other in others))
 
 
 class _Seat:

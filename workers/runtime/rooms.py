@@ -15,6 +15,7 @@ from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.lease import Leases
+from workers.runtime.limits import Limits
 from workers.runtime.live import Live
 from workers.runtime.pressure import Pressure
 from workers.runtime.settle import Settle
@@ -43,6 +44,7 @@ class Rooms:
     leases: Leases
     settle: Settle
     live: Live
+    limits: Limits
     delayed: Delayed
     depths: Depths
     fleet: Fleet

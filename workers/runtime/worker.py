@@ -73,6 +73,7 @@ class Worker:
         self._reservation: Reservation | None = None
         self._begun: Write | None = None
         self._told: LogView | None = None
+        self._visit = rooms.limits.visit(kind.name)
         self._ran: core.Run | None = None
         self._drained = False
         self._lease: Lease
@@ -139,6 +140,8 @@ class Worker:
 
     def alight(self) -> None:
         """Hold it no more."""
+        if self._visit is not None:
+            self._visit.leave(ran=self._runs)
         self._rooms.live.leave(self)
         self._rooms.leases.release(self._lease)
         if self._reservation is not None:
@@ -146,6 +149,27 @@ class Worker:
         self._settled()
         # These lead back here: without them nobody need look for a cycle.
         self.attempt, self.on_lost, self.on_ran = None, _nothing, _nothing
+
+    def admit(self) -> bool:
+        """Whether the limits of its kind let it go on, now that it is read. If not it is to `turn_away`."""
+        if self._visit is None:
+            return True
+        ticket = self.received.ticket
+        return self._visit.admit(self.received, runs=self._rooms.live.runner(ticket.kind, ticket.job_id) is not None)
+
+    async def turn_away(self) -> None:
+        """It is over a limit: it comes again."""
+        await self._alone(self._turn_away)
+
+    async def _turn_away(self) -> None:
+        assert self._visit is not None, "nothing else has limits"
+        await self._rooms.limits.turn_away(self.delivery, self.received, self._visit)
+
+    @property
+    def _runs(self) -> bool:
+        """Whether its attempt has begun."""
+        job = self.job
+        return job is not None and self._rooms.live.runner(job.ticket.kind, job.ticket.job_id) is self
 
     def _hold(self, job_id: str) -> None:
         self._lease = self._rooms.leases.hold(self.delivery, self._lose)
@@ -170,7 +194,9 @@ class Worker:
         self.received = received
         ticket = received.ticket
         self._rooms.live.enter(self, ticket.kind, ticket.job_id)
-        if await self._reserve():
+        if not self.admit():
+            await self._turn_away()
+        elif await self._reserve():
             await self._drive(self.begin(None if self._reservation is None else self._reservation.actor))
         else:
             await self._rooms.settle.nak(self.delivery, 0.0)
