@@ -16,11 +16,21 @@ from rich.console import Console
 from tests.benchmarks import plot
 from tests.benchmarks import profile as profiles
 from tests.benchmarks import report as reports
+from tests.benchmarks.backlog import backlog
+from tests.benchmarks.latency import latency
+from tests.benchmarks.long import long
+from tests.benchmarks.overload import overload
 from tests.benchmarks.results import Findings, Plan
 from tests.benchmarks.throughput import throughput
+from tests.benchmarks.two import two
 
 SECTIONS: Final[dict[str, Callable[[Plan], Awaitable[Findings]]]] = {
     "throughput": throughput,
+    "latency": latency,
+    "backlog": backlog,
+    "long": long,
+    "two": two,
+    "overload": overload,
 }
 QUICK_JOBS: Final = 1_000
 

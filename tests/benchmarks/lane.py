@@ -112,14 +112,12 @@ async def finished(
     workers: Sequence[Process],
     after: int,
     count: int,
-    look: Callable[[], None] = lambda: None,
 ) -> None:
     """Return once `results` holds `count` messages after sequence `after`. Raises `Stalled` and `Ended`."""
     seen, since = after, time.monotonic()
     while (last := await stage.last(lane.results)) < after + count:
         for worker in workers:
             worker.check()
-        look()
         if last > seen:
             seen, since = last, time.monotonic()
         elif time.monotonic() - since > STALL_S:
