@@ -24,7 +24,7 @@ from tests.benchmarks.gateway import gateway, kind_lane, prepare
 from tests.benchmarks.lane import warm_up
 from tests.benchmarks.publisher import Message
 from tests.benchmarks.results import Findings, Plan, Target, median, percentile
-from tests.benchmarks.stage import ROOT, Stage, running, stage
+from tests.benchmarks.stage import RAY_FOLDER, ROOT, Stage, running, short_folder, stage
 
 __all__ = ["latency"]
 
@@ -97,10 +97,12 @@ async def _both() -> AsyncIterator[Stage]:
         await on.bus.apply(Topology(consumers=(ConsumerSpec(stream=STREAM, name=CONSUMER, subject=IN),)))
         bare_lane = answer_lane("bare loop", lambda job: Message(IN, job.text.encode()))
         command = ["-m", "tests.benchmarks.contenders.bare_app", on.url]
-        async with gateway(on, environment) as ours, running("bare", command, on.folder) as bare:
-            await warm_up(on, kind_lane("digest"), [ours], WARM_UP)
-            await warm_up(on, bare_lane, [bare], WARM_UP)
-            yield on
+        with short_folder() as folder:
+            own = {RAY_FOLDER: str(folder)}
+            async with gateway(on, environment) as ours, running("bare", command, on.folder, own) as bare:
+                await warm_up(on, kind_lane("digest"), [ours], WARM_UP)
+                await warm_up(on, bare_lane, [bare], WARM_UP)
+                yield on
 
 
 @asynccontextmanager

@@ -27,14 +27,14 @@ def draw(found: Figures, file: Path) -> bool:
     from matplotlib import pyplot
 
     panels = [(paint, found["sections"][name]) for name, paint in PANELS.items() if found["sections"].get(name)]
-    figure, axes = pyplot.subplots(max(1, len(panels)), 1, figsize=(9, 1 + 2.8 * len(panels)), squeeze=False)
+    figure, axes = pyplot.subplots(max(1, len(panels)), 1, figsize=(9, 1 + 2.2 * len(panels)), squeeze=False)
     for axis, (paint, section) in zip(axes[:, 0], panels, strict=False):
         paint(axis, section)
         axis.spines[["top", "right"]].set_visible(False)
     about = found["about"]
     version, rounds = about["packages"].get("jetray"), about["rounds"]
     figure.suptitle(f"Jetray {version} ({about['commit']}), {about['cores']} cores, {rounds} rounds", fontsize=11)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
     return True
@@ -93,7 +93,7 @@ def _overload(axis: Any, section: Figures) -> None:
     words = ("first", "last", "most")
     for name, episode in section.items():
         axis.plot(words, [episode["rss_mib"][word] for word in words], "o-", label=name.replace("_", " "))
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * max(episode["rss_mib"]["most"] for episode in section.values()))
     axis.set_ylabel("MiB")
     axis.set_xlabel("memory of a gateway that is overloaded ten times")
     axis.legend(frameon=False)
