@@ -21,7 +21,7 @@ from tests.benchmarks.publisher import fill
 from tests.benchmarks.results import Findings, Plan, Target, median
 from tests.benchmarks.stage import Process, Stage, stage
 
-__all__ = ["backlog", "first_completed"]
+__all__ = ["Seen", "backlog", "findings_of", "first_completed"]
 
 DEPTHS: Final = (1_000, 10_000, 100_000, 1_000_000)
 NORMAL: Final = 10_000
@@ -48,7 +48,7 @@ async def backlog(plan: Plan) -> Findings:
             found = await _one(depth, plan.jobs)
             seen[depth].append(found)
             plan.say(f"round {number}, {depth:,} queued: {found.per_second:,.0f} jobs/s, {found.rss_mib:.0f} MiB")
-    return _findings(seen)
+    return findings_of(seen)
 
 
 async def _one(depth: int, count: int) -> Seen:
@@ -98,7 +98,7 @@ def _id(message: Stored) -> str:
     return message.subject.rpartition(".")[2]
 
 
-def _findings(seen: dict[int, list[Seen]]) -> Findings:
+def findings_of(seen: dict[int, list[Seen]]) -> Findings:
     findings = Findings(table=[("queued", "jobs/s", "MiB", "jobs/s ÷ 10k's", "MiB ÷ 10k's")])
     rates = {depth: median([one.per_second for one in found]) for depth, found in seen.items()}
     sizes = {depth: median([one.rss_mib for one in found]) for depth, found in seen.items()}

@@ -26,7 +26,7 @@ from tests.benchmarks.publisher import Message
 from tests.benchmarks.results import Findings, Plan, Target, median, percentile
 from tests.benchmarks.stage import RAY_FOLDER, ROOT, Stage, running, short_folder, stage
 
-__all__ = ["latency"]
+__all__ = ["findings_of", "latency"]
 
 PER_SECOND: Final = 50.0
 JOBS: Final = 500
@@ -55,10 +55,10 @@ async def latency(plan: Plan) -> Findings:
                     asked = msgspec.structs.replace(turn, prefix=ids, jobs=jobs, per_second=per_second)
                     taken.setdefault((path, name), []).append(await take(asked))
             plan.say(f"round {number}, latency: {jobs} jobs alone and at {PER_SECOND:.0f}/s, both")
-    return _findings(taken)
+    return findings_of(taken)
 
 
-def _findings(taken: dict[tuple[str, str], list[Taken]]) -> Findings:
+def findings_of(taken: dict[tuple[str, str], list[Taken]]) -> Findings:
     findings = Findings(table=[("latency, ms", "p50", "p99", "p50 ÷ bare")])
     for (path, name), turns in taken.items():
         findings.wrong += [f"latency, {name}, {path}: {what}" for turn in turns for what in turn.wrong]

@@ -23,7 +23,7 @@ from tests.benchmarks.machine import Memory
 from tests.benchmarks.results import Findings, Plan, Target
 from tests.benchmarks.stage import Process, Stage, running, stage
 
-__all__ = ["Episode", "overload", "refusals"]
+__all__ = ["Episode", "overload", "pressure", "refusals"]
 
 KIND: Final = "paced"
 CAPACITY: Final = 500
@@ -32,6 +32,8 @@ SECONDS: Final = 60.0
 QUEUE: Final = 10_000
 """What `streams.jobs_per_kind` is here: small, so that the queue is full soon, and what is in it ends soon."""
 FLAT: Final = 1.10
+WARM_UP: Final = 2_000
+"""So many that memory, which grows while a process begins to work, is what it is at work."""
 RELEASED_S: Final = 30.0
 LOOK_S: Final = 1.0
 HEAD: Final = ("overload", "sent/s", "accepted", "refused", "applied", "released", "MiB first, last, most")
@@ -75,7 +77,7 @@ async def _episode(seconds: float) -> Episode:
     async with stage("overload") as on:
         environment = await prepare(on, actors=2, concurrency=8, jobs_per_kind=QUEUE)
         async with gateway(on, environment) as process:
-            await warm_up(on, lane, [process], 200)
+            await warm_up(on, lane, [process], WARM_UP)
             after = await on.last(lane.results)
             over = asyncio.Event()
             watch = asyncio.create_task(Memory.watch(process.pid, LOOK_S, over.is_set))
@@ -83,7 +85,7 @@ async def _episode(seconds: float) -> Episode:
                 said = await _publish(on, seconds)
                 count = len(said["accepted"]) * lane.per_job
                 await finished(on, lane, [process], after, count)
-                applied, released = await _pressure(on)
+                applied, released = await pressure(on)
             finally:
                 over.set()
             wrong = await _judge(on, lane, after, said["accepted"], process)
@@ -111,7 +113,7 @@ async def _judge(on: Stage, lane: Lane, after: int, accepted: list[int], process
     return lane.judge(stored, [job(f"over-{number}") for number in accepted])
 
 
-async def _pressure(on: Stage) -> tuple[int, int]:
+async def pressure(on: Stage) -> tuple[int, int]:
     """How often it was applied and released, once it is off again or a while after the last end."""
     counts: Counter[str] = Counter()
     for _ in range(round(RELEASED_S / LOOK_S)):
@@ -135,7 +137,7 @@ def _add(findings: Findings, number: int, episode: Episode) -> None:
         "refused": episode.refused,
         "applied": episode.applied,
         "released": episode.released,
-        "rss_mib": {"first": memory.first, "last": memory.last, "most": memory.most},
+        "rss_mib": {"first": memory.first, "last": memory.last, "most": memory.most, "each_second": memory.seen},
     }
     sizes = f"{memory.first:.0f}, {memory.last:.0f}, {memory.most:.0f}"
     shown = (

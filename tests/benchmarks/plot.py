@@ -32,8 +32,8 @@ def draw(found: Figures, file: Path) -> bool:
         paint(axis, section)
         axis.spines[["top", "right"]].set_visible(False)
     about = found["about"]
-    version, rounds = about["packages"].get("jetray"), about["rounds"]
-    figure.suptitle(f"Jetray {version} ({about['commit']}), {about['cores']} cores, {rounds} rounds", fontsize=11)
+    version = about["packages"].get("jetray")
+    figure.suptitle(f"Jetray {version} ({about['commit']}), {about['cores']} cores", fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
@@ -90,12 +90,11 @@ def _two(axis: Any, section: Figures) -> None:
 
 
 def _overload(axis: Any, section: Figures) -> None:
-    words = ("first", "last", "most")
     for name, episode in section.items():
-        axis.plot(words, [episode["rss_mib"][word] for word in words], "o-", label=name.replace("_", " "))
+        axis.plot(episode["rss_mib"]["each_second"], label=name.replace("_", " "))
     axis.set_ylim(0, 1.1 * max(episode["rss_mib"]["most"] for episode in section.values()))
     axis.set_ylabel("MiB")
-    axis.set_xlabel("memory of a gateway that is overloaded ten times")
+    axis.set_xlabel("seconds; memory of a gateway that gets ten times what it can do for the first 60 of them")
     axis.legend(frameon=False)
 
 

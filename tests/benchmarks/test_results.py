@@ -89,7 +89,7 @@ def test_a_report_has_everything(tmp_path: Path):
         "throughput": compare({"jetray": rounds(1_000), "raw_ray": rounds(2_000)}, {}),
         "long": Findings(wrong=["long, round 1: job job-7: its log has 1 events"]),
     }
-    document = report.document(Plan(rounds=3, jobs=20_000, quick=False, say=print), sections)
+    document = report.document(Plan(rounds=3, jobs=20_000, quick=False, say=print), report.about(), sections)
     report.write(document, tmp_path / "new" / "bench.json")
     read = json.loads((tmp_path / "new" / "bench.json").read_text(encoding="utf-8"))
     assert read["sections"]["throughput"]["raw_ray"]["jetray_ratio"] == 0.5

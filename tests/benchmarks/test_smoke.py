@@ -31,7 +31,11 @@ def test_jetray_beside_nats_alone(tmp_path: Path):
     assert [target["what"] for target in found["targets"]] == ["throughput, Jetray ÷ NATS alone"]
 
 
-def test_an_unknown_section_is_refused():
-    done = bench("speed")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [(["speed"], "there is no section speed"), (["throughput", "--only", "jetty"], "there is no contender jetty")],
+)
+def test_what_is_not_there_is_refused(arguments: list[str], what: str):
+    done = bench(*arguments)
     assert done.returncode == 2
-    assert "there is no section speed" in done.stderr
+    assert what in done.stderr

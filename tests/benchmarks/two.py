@@ -27,7 +27,7 @@ async def two(plan: Plan) -> Findings:
             measured = await _one(NAMES[:gateways], plan.jobs)
             found.append(round(measured.per_second, 1))
             findings.wrong += [f"{gateways} gateways, round {number}: {what}" for what in measured.wrong]
-            plan.say(f"round {number}, {gateways} gateways: {found[-1]:,.0f} jobs/s")
+            plan.say(f"round {number}, gateways: {gateways}: {found[-1]:,.0f} jobs/s")
     for gateways, found in rates.items():
         findings.figures[f"gateways_{gateways}"] = {"rounds_per_second": found, "per_second": median(found)}
         findings.table.append((f"{gateways}", f"{median(found):,.0f}", ", ".join(f"{rate:,.0f}" for rate in found)))
