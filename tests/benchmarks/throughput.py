@@ -27,6 +27,7 @@ CONTENDERS: Final = (
     Contender("raw_ray", "raw Ray", raw_ray.play, share=0.25, floor=3.0),
     Contender("raw_ray_batched", "raw Ray, 64 jobs a call", raw_ray.play_batched, share=2.0),
     Contender("nats_alone", "NATS alone", nats_alone.play, share=2.0, floor=0.27),
+    Contender("nats_alone_grouped", "NATS alone, in groups", nats_alone.play_grouped, share=4.0),
     Contender("taskiq_nats", "taskiq-nats", taskiq_nats.play, share=0.5, package="taskiq_nats", floor=2.2),
     Contender("faststream", "FastStream", faststream.play, share=0.5, package="faststream", floor=1.7),
     Contender("celery_redis", "Celery on Redis", celery_redis.play, share=0.1, package="celery", floor=10.0),
