@@ -67,7 +67,7 @@ def _check(parser: argparse.ArgumentParser, what: str, asked: Sequence[str], kno
 
 
 async def _measure(options: argparse.Namespace) -> int:
-    console = Console()
+    console = _console()
     plan = Plan(
         rounds=1 if options.quick else options.rounds,
         jobs=QUICK_JOBS if options.quick else options.jobs,
@@ -104,7 +104,12 @@ def _profile_options(arguments: list[str]) -> profiles.Options:
 
 
 async def _profile(options: profiles.Options) -> int:
-    return await profiles.profile(options, Console())
+    return await profiles.profile(options, _console())
+
+
+def _console() -> Console:
+    # Into a file or a pipe, tables take the room that they need.
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _heeding_signals(work: Coroutine[Any, Any, int]) -> int:

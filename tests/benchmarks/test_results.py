@@ -62,7 +62,7 @@ def test_ratios_are_of_medians():
 def test_a_missed_floor_is_shown_as_missed():
     found = compare({"jetray": rounds(1_000), "faststream": rounds(1_000)}, {})
     assert not found.targets[0].met
-    assert found.table[-1] == ("FastStream", "1,000", "1,000", "1.00", "1.7", "MISSED")
+    assert found.table[-1] == ("FastStream", "1,000", "1,000", "1", "1.7", "MISSED")
 
 
 def test_who_is_absent_is_skipped_with_a_word():

@@ -92,7 +92,7 @@ def _add(findings: Findings, contender: Contender, rounds: list[Round], ours: fl
     ratio = word = ""
     if ours is not None and contender.name != "jetray":
         figure["jetray_ratio"] = round(ours / statistics.median(rates), 3)
-        ratio = f"{figure['jetray_ratio']:.2f}"
+        ratio = f"{figure['jetray_ratio']:.3g}"
         if contender.floor is not None:
             target = Target(f"throughput, Jetray ÷ {contender.title}", figure["jetray_ratio"], contender.floor)
             findings.targets.append(target)
