@@ -32,8 +32,10 @@ SECONDS: Final = 60.0
 QUEUE: Final = 10_000
 """What `streams.jobs_per_kind` is here: small, so that the queue is full soon, and what is in it ends soon."""
 FLAT: Final = 1.10
-WARM_UP: Final = 2_000
+WARM_UPS: Final = 4
 """So many that memory, which grows while a process begins to work, is what it is at work."""
+WARM_UP: Final = 500
+"""Jobs of each; fewer than the high watermark, since only the overload is to be an episode."""
 RELEASED_S: Final = 30.0
 LOOK_S: Final = 1.0
 HEAD: Final = ("overload", "sent/s", "accepted", "refused", "applied", "released", "MiB first, last, most")
@@ -77,7 +79,8 @@ async def _episode(seconds: float) -> Episode:
     async with stage("overload") as on:
         environment = await prepare(on, actors=2, concurrency=8, jobs_per_kind=QUEUE)
         async with gateway(on, environment) as process:
-            await warm_up(on, lane, [process], WARM_UP)
+            for _ in range(WARM_UPS):
+                await warm_up(on, lane, [process], WARM_UP)
             after = await on.last(lane.results)
             over = asyncio.Event()
             watch = asyncio.create_task(Memory.watch(process.pid, LOOK_S, over.is_set))
