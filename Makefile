@@ -83,7 +83,7 @@ $(BENCH): requirements-bench.lock $(SETUP)
 	@touch $@
 
 bench-latency: $(SETUP)  ## Measure publish to completed against the bare loop
-	@$(BIN)/python -m tests.benchmarks.latency
+	@$(BIN)/python -m tests.benchmarks latency
 
 diagram: $(SETUP)  ## Write docs/lifecycle.md, the state diagram of a job, from the tables of workers/core
 	@mkdir -p build

@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +16,21 @@ from rich.console import Console
 from tests.benchmarks import plot
 from tests.benchmarks import profile as profiles
 from tests.benchmarks import report as reports
+from tests.benchmarks.backlog import backlog
+from tests.benchmarks.latency import latency
+from tests.benchmarks.long import long
+from tests.benchmarks.overload import overload
 from tests.benchmarks.results import Findings, Plan
-from tests.benchmarks.throughput import throughput
+from tests.benchmarks.throughput import CONTENDERS, throughput
+from tests.benchmarks.two import two
 
 SECTIONS: Final[dict[str, Callable[[Plan], Awaitable[Findings]]]] = {
     "throughput": throughput,
+    "latency": latency,
+    "backlog": backlog,
+    "long": long,
+    "two": two,
+    "overload": overload,
 }
 QUICK_JOBS: Final = 1_000
 
@@ -44,28 +54,35 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for bench.json and bench.png")
     options = parser.parse_args()
-    unknown = set(options.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}, and profile")
+    options.only = [name for name in options.only.split(",") if name]
+    _check(parser, "section", options.sections, list(SECTIONS))
+    _check(parser, "contender", options.only, [contender.name for contender in CONTENDERS])
     return options
 
 
+def _check(parser: argparse.ArgumentParser, what: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        parser.error(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+
+
 async def _measure(options: argparse.Namespace) -> int:
-    console = Console()
+    console = _console()
     plan = Plan(
         rounds=1 if options.quick else options.rounds,
         jobs=QUICK_JOBS if options.quick else options.jobs,
         quick=options.quick,
         say=lambda line: console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False),
-        only=[name for name in options.only.split(",") if name],
+        only=options.only,
     )
     found: dict[str, Findings] = {}
+    ran_on = reports.about()
     for name in options.sections or SECTIONS:
         found[name] = await SECTIONS[name](plan)
         # After each section, so that what was measured stays whatever happens to the next.
-        reports.write(reports.document(plan, found), options.out / "bench.json")
+        reports.write(reports.document(plan, ran_on, found), options.out / "bench.json")
     reports.show(found, console)
-    drawn = plot.draw(reports.document(plan, found), options.out / "bench.png")
+    drawn = plot.draw(reports.document(plan, ran_on, found), options.out / "bench.png")
     console.print(f"in {options.out}: bench.json{', bench.png' if drawn else '; no plot without matplotlib'}")
     missed = any(not target.met for findings in found.values() for target in findings.targets)
     wrong = any(findings.wrong for findings in found.values())
@@ -87,7 +104,12 @@ def _profile_options(arguments: list[str]) -> profiles.Options:
 
 
 async def _profile(options: profiles.Options) -> int:
-    return await profiles.profile(options, Console())
+    return await profiles.profile(options, _console())
+
+
+def _console() -> Console:
+    # Into a file or a pipe, tables take the room that they need.
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _heeding_signals(work: Coroutine[Any, Any, int]) -> int:

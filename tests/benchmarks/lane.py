@@ -69,10 +69,15 @@ async def measure(stage: Stage, lane: Lane, workers: Sequence[Process], owed: Se
     await hold(stage, lane)
     after = await stage.last(lane.results)
     await fill(stage.url, map(lane.message, owed[:-1]))
+    early = await stage.last(lane.results) - after
     began = await release(stage, lane, owed[-1])
     await finished(stage, lane, workers, after, len(owed) * lane.per_job)
-    stored = await read(stage, lane.results, after, len(owed) * lane.per_job)
-    wrong = lane.judge(stored, owed) + await _left(stage, lane)
+    wrong = await _left(stage, lane)
+    # All that is there now, also what should not be.
+    stored = await read(stage, lane.results, after, await stage.last(lane.results) - after)
+    wrong += lane.judge(stored, owed)
+    if early:
+        wrong.append(f"{early} results came while the queue was held: the clock started too late")
     return Measured(len(owed), max(message.time for message in stored).timestamp() - began, wrong)
 
 
@@ -106,20 +111,12 @@ async def release(stage: Stage, lane: Lane, last: Job) -> float:
     return began
 
 
-async def finished(
-    stage: Stage,
-    lane: Lane,
-    workers: Sequence[Process],
-    after: int,
-    count: int,
-    look: Callable[[], None] = lambda: None,
-) -> None:
+async def finished(stage: Stage, lane: Lane, workers: Sequence[Process], after: int, count: int) -> None:
     """Return once `results` holds `count` messages after sequence `after`. Raises `Stalled` and `Ended`."""
     seen, since = after, time.monotonic()
     while (last := await stage.last(lane.results)) < after + count:
         for worker in workers:
             worker.check()
-        look()
         if last > seen:
             seen, since = last, time.monotonic()
         elif time.monotonic() - since > STALL_S:

@@ -1,167 +1,124 @@
-"""From publish to result, alone on an idle stack: Jetray beside the bare loop, in one run.
+"""From publish to result, as a client sees it: Jetray beside the bare loop, on one nats-server, in turns.
 
-The bare loop is what anybody would write first: publish, pull, one Ray call, publish the result, acknowledge; no log,
-no lifecycle, no checks. Both run in this process, on the same nats-server and the same Ray, in turns. The publisher is
-a process of its own; its clock runs from before the publish to the arrival of the result.
-
-    python -m tests.benchmarks.latency [--rounds 5] [--jobs 100]
+Alone: the next job is published when the result of the one before has come. At 50 a second: jobs are published evenly.
+The gateway, the bare loop and the client are processes of their own; each of the two has a Ray of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import random
-import secrets
-import statistics
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import anyio
 import msgspec
-from anyio.abc import TaskStatus
 
-from contracts.fleet import Versions
-from infra.bus.embedded import nats_server
-from infra.bus.nats import NatsBus, connect
-from infra.bus.topology import ConsumerSpec, StreamSpec, Topology
-from infra.pool.base import HostSpec, Profile
-from infra.pool.ray.pool import RayPool
-from infra.store.objects import ObjectStore
-from tests.benchmarks.client import Turn
-from workers.kinds.host import HostConfig
-from workers.kinds.registry import load
-from workers.runtime import terms
-from workers.runtime.gateway import Gateway
-from workers.settings import load as load_settings
+from contracts.subjects import job as job_subject
+from contracts.subjects import live
+from infra.bus.topology import ConsumerSpec, Topology
+from tests.benchmarks.client import Taken, Turn
+from tests.benchmarks.contenders.base import CONSUMER, IN, OUT, STREAM, answer_lane, queue
+from tests.benchmarks.gateway import gateway, kind_lane, prepare
+from tests.benchmarks.lane import warm_up
+from tests.benchmarks.publisher import Message
+from tests.benchmarks.results import Findings, Plan, Target, median, percentile
+from tests.benchmarks.stage import RAY_FOLDER, ROOT, Stage, running, short_folder, stage
 
-MODULES = ["tests.benchmarks.kinds"]
-WARM_UP = 30
+__all__ = ["findings_of", "latency"]
 
+PER_SECOND: Final = 50.0
+JOBS: Final = 500
+"""In a turn."""
+WARM_UP: Final = 100
+MOST: Final = 1.5
+"""What Jetray's median alone may be, in multiples of the bare loop's."""
+PATHS: Final = {"alone": 0.0, "at_50_per_second": PER_SECOND}
 
-async def main(rounds: int, jobs: int) -> dict[str, Any]:
-    """Measure, print, and return the figures in milliseconds."""
-    turns = {"bare": ("bench.in", "bench.done"), "jetray": ("jobs.echo", "orchestration.echo.completed")}
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    async with _stack() as (url, bus), anyio.create_task_group() as group, _client(url) as take:
-        await group.start(_bare_loop, bus)
-        for number in range(rounds + 1):
-            for name, (subject, result) in turns.items():
-                taken = await take(subject, result, jobs if number else WARM_UP)
-                times[name] += taken if number else []
-        group.cancel_scope.cancel()
-    figures: dict[str, Any] = {name: _summary(taken) for name, taken in times.items()}
-    figures["ratio_p50"] = round(figures["jetray"]["p50_ms"] / figures["bare"]["p50_ms"], 2)
-    return figures
+Take = Callable[[Turn], Awaitable[Taken]]
 
 
-Take = Callable[[str, str, int], Awaitable[list[float]]]
+async def latency(plan: Plan) -> Findings:
+    """Turns of both, alone and at 50 a second."""
+    turns = {
+        "jetray": Turn(job_subject("digest"), live("digest", "completed"), "json", "", 0, 0.0),
+        "bare": Turn(IN, OUT, "text", "", 0, 0.0),
+    }
+    jobs = 50 if plan.quick else JOBS
+    taken: dict[tuple[str, str], list[Taken]] = {}
+    async with _both() as on, _client(on) as take:
+        for number in range(1, plan.rounds + 1):
+            for path, per_second in PATHS.items():
+                for name, turn in turns.items():
+                    ids = f"{path}-{number}"
+                    asked = msgspec.structs.replace(turn, prefix=ids, jobs=jobs, per_second=per_second)
+                    taken.setdefault((path, name), []).append(await take(asked))
+            plan.say(f"round {number}, latency: {jobs} jobs alone and at {PER_SECOND:.0f}/s, both")
+    return findings_of(taken)
+
+
+def findings_of(taken: dict[tuple[str, str], list[Taken]]) -> Findings:
+    findings = Findings(table=[("latency, ms", "p50", "p99", "p50 ÷ bare")])
+    for (path, name), turns in taken.items():
+        findings.wrong += [f"latency, {name}, {path}: {what}" for turn in turns for what in turn.wrong]
+        measured = [turn.milliseconds for turn in turns if turn.milliseconds]
+        if measured:
+            findings.figures.setdefault(path, {})[name] = _figure(measured)
+    for path, figures in findings.figures.items():
+        ratio = None
+        if len(figures) == 2:
+            ratio = round(figures["jetray"]["p50_ms"] / figures["bare"]["p50_ms"], 2)
+            figures["ratio_p50"] = ratio
+        for name in ("jetray", "bare"):
+            if name in figures:
+                shown = f"{ratio}" if name == "jetray" and ratio is not None else ""
+                row = (f"{name}, {path.replace('_', ' ')}", f"{figures[name]['p50_ms']}", f"{figures[name]['p99_ms']}")
+                findings.table.append((*row, shown))
+    if "ratio_p50" in findings.figures.get("alone", {}):
+        value = findings.figures["alone"]["ratio_p50"]
+        findings.targets.append(Target("latency alone, p50 ÷ bare loop", value, MOST, at_least=False))
+    return findings
+
+
+def _figure(turns: list[list[float]]) -> dict[str, Any]:
+    """Of each turn its percentiles, and of these the medians."""
+    p50 = [round(percentile(turn, 50), 3) for turn in turns]
+    p99 = [round(percentile(turn, 99), 3) for turn in turns]
+    return {"p50_ms": median(p50, 3), "p99_ms": median(p99, 3), "rounds_p50_ms": p50, "rounds_p99_ms": p99}
 
 
 @asynccontextmanager
-async def _client(url: str) -> AsyncIterator[Take]:
-    """The publisher, in a process of its own."""
-    command = (sys.executable, "-m", "tests.benchmarks.client", url)
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=2**24)
+async def _both() -> AsyncIterator[Stage]:
+    """The gateway and the bare loop on one nats-server, warm and idle."""
+    async with stage("latency") as on:
+        environment = await prepare(on)
+        await queue(on)
+        await on.bus.apply(Topology(consumers=(ConsumerSpec(stream=STREAM, name=CONSUMER, subject=IN),)))
+        bare_lane = answer_lane("bare loop", lambda job: Message(IN, job.text.encode()))
+        command = ["-m", "tests.benchmarks.contenders.bare_app", on.url]
+        with short_folder() as folder:
+            own = {RAY_FOLDER: str(folder)}
+            async with gateway(on, environment) as ours, running("bare", command, on.folder, own) as bare:
+                await warm_up(on, kind_lane("digest"), [ours], WARM_UP)
+                await warm_up(on, bare_lane, [bare], WARM_UP)
+                yield on
+
+
+@asynccontextmanager
+async def _client(on: Stage) -> AsyncIterator[Take]:
+    command = (sys.executable, "-m", "tests.benchmarks.client", on.url)
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=2**24, cwd=ROOT)
     assert process.stdin is not None
     assert process.stdout is not None
     sending, reading = process.stdin, process.stdout
 
-    async def take(subject: str, result: str, count: int) -> list[float]:
-        sending.write(msgspec.json.encode(Turn(subject, result, count)) + b"\n")
-        return msgspec.json.decode(await reading.readline(), type=list[float])
+    async def take(turn: Turn) -> Taken:
+        sending.write(msgspec.json.encode(turn) + b"\n")
+        return msgspec.json.decode(await reading.readline(), type=Taken)
 
     try:
         yield take
     finally:
         sending.close()
         await process.wait()
-
-
-async def _bare_loop(bus: NatsBus, *, task_status: TaskStatus[None]) -> None:
-    import ray
-
-    class Bare:
-        def f(self, body: bytes) -> bytes:
-            return body
-
-    actor: Any = ray.remote(Bare).options(num_cpus=0).remote()
-    await bus.apply(
-        Topology(
-            streams=(
-                StreamSpec(name="BENCH", subjects=("bench.in",), retention="workqueue"),
-                StreamSpec(name="BENCHED", subjects=("bench.done",)),
-            ),
-            consumers=(ConsumerSpec(stream="BENCH", name="bare", subject="bench.in"),),
-        )
-    )
-    async with bus.pull("BENCH", "bare") as puller:
-        puller.grant(1)
-        task_status.started()
-        while True:
-            delivery = await puller.receive()
-            result = await actor.f.remote(delivery.body)
-            await bus.publish("bench.done", result)
-            await bus.ack(delivery)
-            puller.grant(1)
-
-
-@asynccontextmanager
-async def _stack() -> AsyncIterator[tuple[str, NatsBus]]:
-    """A nats-server, and a gateway with the benchmark's kinds on a local Ray."""
-    environment = {
-        "JETRAY_STREAMS_EVENTS_MAX_BYTES": str(2**28),
-        "JETRAY_STREAMS_DLQ_MAX_BYTES": str(2**26),
-        "JETRAY_GATEWAY_NAME": "bench",
-    }
-    with tempfile.TemporaryDirectory(prefix="jetray-bench-") as folder:
-        settings = load_settings(None, environment)
-        config = HostConfig(modules=MODULES, kinds=terms.configs(settings))
-        host = HostSpec(factory="workers.kinds.host:build", config=msgspec.json.encode(config))
-        pool = RayPool([Profile(name="default", actors=2)], host, gateway="bench")
-        async with (
-            nats_server(Path(folder)) as server,
-            connect(server.url, name="bench") as bus,
-        ):
-            gateway = Gateway(
-                settings,
-                load(MODULES),
-                bus=bus,
-                pool=pool,
-                store=ObjectStore(bus, "artifacts"),
-                versions=Versions(jetray="", python="", ray=None, nats_server=""),
-                nonce=secrets.token_hex(8),
-                jitter=random.random,
-            )
-            serving = anyio.Event()
-            async with anyio.create_task_group() as group:
-                group.start_soon(gateway.run, serving.set)
-                await serving.wait()
-                await pool.wait_free("default", exclusive=True)
-                yield server.url, bus
-                gateway.drain("measured")
-
-
-def _summary(taken: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(taken, n=100)
-    return {"jobs": len(taken), "p50_ms": round(cuts[49], 3), "p99_ms": round(cuts[98], 3)}
-
-
-def _run(function: Callable[[], Any]) -> Any:
-    options = {"use_uvloop": True} if sys.platform != "win32" else {}
-    return anyio.run(function, backend_options=options)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--jobs", type=int, default=100, help="jobs in a turn")
-    arguments = parser.parse_args()
-    found = _run(lambda: main(arguments.rounds, arguments.jobs))
-    print(json.dumps(found, indent=2))

@@ -19,22 +19,33 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(Struct):
-    """A process's resident memory over time, in MiB."""
+    """A process's resident memory over time, in MiB, looked at evenly."""
 
-    first: float
-    last: float
-    most: float
+    seen: list[float]
+
+    @property
+    def first(self) -> float:
+        """At the beginning."""
+        return self.seen[0]
+
+    @property
+    def last(self) -> float:
+        """At the end."""
+        return self.seen[-1]
+
+    @property
+    def most(self) -> float:
+        """Its greatest."""
+        return max(self.seen)
 
     @staticmethod
     async def watch(pid: int, every_s: float, done: Callable[[], bool]) -> Memory:
         """Look every so often until `done`."""
-        now = rss_mib(pid)
-        seen = Memory(now, now, now)
+        memory = Memory([rss_mib(pid)])
         while not done():
             await asyncio.sleep(every_s)
-            seen.last = rss_mib(pid)
-            seen.most = max(seen.most, seen.last)
-        return seen
+            memory.seen.append(rss_mib(pid))
+        return memory
 
 
 class Cpu(Struct, frozen=True):

@@ -1,95 +1,161 @@
-"""Ten times what a kind can do, for a minute: what publishers are told, what is said, and the gateway's memory.
+"""A kind that can do 500 jobs a second, and a publisher of ten times that for a minute.
 
-A kind of 500 jobs a second, a gateway as a process of its own, a real nats-server, and a publisher of 5,000 a second.
-Then everything that was acknowledged must have ended.
-
-    python -m tests.benchmarks.overload [--seconds 60]
+Every publish is acknowledged or refused with 10077; whatever was acknowledged ends; pressure is applied once and
+released once; the gateway's memory stays flat.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import statistics
-import sys
-import tempfile
-from pathlib import Path
+from collections import Counter
 from typing import Any, Final
 
-import msgspec
+from msgspec import Struct
 
-from contracts import subjects
-from tests.benchmarks.machine import rss_mib
-from tests.checker import read_all
-from tests.integration.overload import PER_SECOND, prepare, publish_for
-from tests.integration.stack import Stack, stack
+from contracts.subjects import WORKERS
+from infra.bus.nats.answers import STREAM_FULL
+from tests.benchmarks.contenders.base import last_line
+from tests.benchmarks.gateway import gateway, kind_lane, prepare
+from tests.benchmarks.jobs import job
+from tests.benchmarks.lane import Lane, finished, read, warm_up
+from tests.benchmarks.machine import Memory
+from tests.benchmarks.results import Findings, Plan, Target
+from tests.benchmarks.stage import Process, Stage, running, stage
 
-LIMIT: Final = 10_000
-"""Messages that wait for the kind before publishers are refused."""
+__all__ = ["Episode", "overload", "pressure", "refusals"]
+
+KIND: Final = "paced"
+CAPACITY: Final = 500
+TIMES: Final = 10
+SECONDS: Final = 60.0
+QUEUE: Final = 10_000
+"""What `streams.jobs_per_kind` is here: small, so that the queue is full soon, and what is in it ends soon."""
+FLAT: Final = 1.10
+WARM_UPS: Final = 4
+"""So many that memory, which grows while a process begins to work, is what it is at work."""
+WARM_UP: Final = 500
+"""Jobs of each; fewer than the high watermark, since only the overload is to be an episode."""
+RELEASED_S: Final = 30.0
 LOOK_S: Final = 1.0
-PATIENCE_S: Final = 300.0
+HEAD: Final = ("overload", "sent/s", "accepted", "refused", "applied", "released", "MiB first, last, most")
 
 
-async def main(seconds: float) -> dict[str, Any]:
-    """Measure; the figures, with what is wrong among them."""
-    with tempfile.TemporaryDirectory(prefix="jetray-overload-") as folder:
-        prepare(Path(folder), limit=LIMIT, high=1_000, low=250)
-        async with stack(Path(folder)) as jetray:
-            process = await jetray.gateway(log=Path(folder, "log"))
-            memory: list[float] = []
-            watch = asyncio.create_task(_watch(process.pid, memory))
+class Episode(Struct, frozen=True):
+    """One overload, from the first publish to the last end."""
+
+    sent: int
+    per_second: float
+    accepted: int
+    refused: dict[str, int]
+    """Error code to count."""
+    applied: int
+    released: int
+    memory: Memory
+    wrong: list[str]
+
+
+async def overload(plan: Plan) -> Findings:
+    """One episode a round."""
+    seconds = 5.0 if plan.quick else SECONDS
+    findings = Findings(
+        table=[("overload", "sent/s", "accepted", "refused", "applied", "released", "MiB first, last, most")]
+    )
+    for number in range(1, (1 if plan.quick else plan.rounds) + 1):
+        episode = await _episode(seconds)
+        _add(findings, number, episode)
+        plan.say(f"round {number}, overload: {episode.accepted:,} of {episode.sent:,} accepted, all of them ended")
+    return findings
+
+
+def refusals(refused: dict[str, int]) -> list[str]:
+    """What is wrong with how publishes were refused."""
+    full = {str(code) for code in STREAM_FULL}
+    return [f"{count} publishes were refused with {code}" for code, count in refused.items() if code not in full]
+
+
+async def _episode(seconds: float) -> Episode:
+    lane = kind_lane(KIND)
+    async with stage("overload") as on:
+        environment = await prepare(on, actors=2, concurrency=8, jobs_per_kind=QUEUE)
+        async with gateway(on, environment) as process:
+            for _ in range(WARM_UPS):
+                await warm_up(on, lane, [process], WARM_UP)
+            after = await on.last(lane.results)
+            over = asyncio.Event()
+            watch = asyncio.create_task(Memory.watch(process.pid, LOOK_S, over.is_set))
             try:
-                published = await publish_for(jetray.bus, seconds, 10 * PER_SECOND, prefix="J")
-                depth = (await jetray.bus.consumer(subjects.JOBS, "brake")).depth
-                took = await _all_end(jetray)
+                said = await _publish(on, seconds)
+                count = len(said["accepted"]) * lane.per_job
+                await finished(on, lane, [process], after, count)
+                applied, released = await pressure(on)
             finally:
-                watch.cancel()
-            told = await _told(jetray)
-            found = await read_all(jetray.bus, subjects.EVENTS, "orchestration.brake.completed.*")
-    ended = {message.subject.rpartition(".")[2] for message in found}
-    third = max(1, len(memory) // 3)
-    return {
-        "published": published.tried,
-        "published_per_second": round(published.tried / seconds),
-        "acknowledged": len(published.accepted),
-        "refused_10077": published.refused,
-        "neither": len(published.other),
-        "acknowledged_and_not_completed": len(published.accepted - ended),
-        "depth_when_publishing_ended": depth,
-        "seconds_until_all_had_ended": round(took, 1),
-        "said": [body["event"].partition(".")[2] for body in told],
-        "depths_said": [body["depth"] for body in told],
-        "rss_mib_first_third": round(statistics.median(memory[:third]), 1),
-        "rss_mib_last_third": round(statistics.median(memory[-third:]), 1),
-        "rss_mib_most": round(max(memory), 1),
-    }
+                over.set()
+            wrong = await _judge(on, lane, after, said["accepted"], process)
+            return Episode(
+                sent=said["sent"],
+                per_second=round(said["sent"] / said["seconds"], 1),
+                accepted=len(said["accepted"]),
+                refused=said["refused"],
+                applied=applied,
+                released=released,
+                memory=await watch,
+                wrong=refusals(said["refused"]) + wrong,
+            )
 
 
-async def _watch(pid: int, memory: list[float]) -> None:
-    while True:
-        memory.append(rss_mib(pid))
+async def _publish(on: Stage, seconds: float) -> dict[str, Any]:
+    command = ["-m", "tests.benchmarks.overload_client", on.url, KIND, str(CAPACITY * TIMES), str(seconds)]
+    async with running("publisher", command, on.folder) as publisher:
+        return await last_line(publisher)
+
+
+async def _judge(on: Stage, lane: Lane, after: int, accepted: list[int], process: Process) -> list[str]:
+    process.check()
+    stored = await read(on, lane.results, after, await on.last(lane.results) - after)
+    return lane.judge(stored, [job(f"over-{number}") for number in accepted])
+
+
+async def pressure(on: Stage) -> tuple[int, int]:
+    """How often it was applied and released, once it is off again or a while after the last end."""
+    counts: Counter[str] = Counter()
+    for _ in range(round(RELEASED_S / LOOK_S)):
+        events = await read(on, WORKERS, 0, await on.last(WORKERS))
+        bodies = [json.loads(event.body) for event in events if event.subject.startswith("workers.backpressure.")]
+        counts = Counter(
+            body["event"] for body in bodies if body["kind"] == KIND and body.get("reason", "depth") == "depth"
+        )
+        if counts["backpressure.released"]:
+            break
         await asyncio.sleep(LOOK_S)
+    return counts["backpressure.applied"], counts["backpressure.released"]
 
 
-async def _all_end(jetray: Stack) -> float:
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.timeout(PATIENCE_S):
-        while (await jetray.bus.consumer(subjects.JOBS, "brake")).depth or len(await _told(jetray)) % 2:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
-    return loop.time() - began
-
-
-async def _told(jetray: Stack) -> list[dict[str, Any]]:
-    found = await read_all(jetray.bus, subjects.WORKERS, "workers.backpressure.*.gw-1")
-    return [msgspec.json.decode(message.body) for message in found]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.overload")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    figures = asyncio.run(main(parser.parse_args().seconds))
-    print(json.dumps(figures, indent=2))
-    broken = figures["neither"] or figures["acknowledged_and_not_completed"]
-    sys.exit(1 if broken or figures["said"] != ["applied", "released"] else 0)
+def _add(findings: Findings, number: int, episode: Episode) -> None:
+    refused, memory = sum(episode.refused.values()), episode.memory
+    findings.figures[f"round_{number}"] = {
+        "sent": episode.sent,
+        "sent_per_second": episode.per_second,
+        "accepted": episode.accepted,
+        "refused": episode.refused,
+        "applied": episode.applied,
+        "released": episode.released,
+        "rss_mib": {"first": memory.first, "last": memory.last, "most": memory.most, "each_second": memory.seen},
+    }
+    sizes = f"{memory.first:.0f}, {memory.last:.0f}, {memory.most:.0f}"
+    shown = (
+        f"{episode.per_second:,.0f}",
+        f"{episode.accepted:,}",
+        f"{refused:,}",
+        f"{episode.applied}",
+        f"{episode.released}",
+    )
+    findings.table.append((f"round {number}", *shown, sizes))
+    findings.wrong += [f"overload, round {number}: {what}" for what in episode.wrong]
+    once = 1.0 if (episode.applied, episode.released) == (1, 1) else 0.0
+    heard = (episode.accepted + refused) / episode.sent
+    findings.targets += [
+        Target(f"overload {number}, publishes acknowledged or refused", heard, 1.0),
+        Target(f"overload {number}, applied and released once each", once, 1.0),
+        Target(f"overload {number}, memory ÷ at its begin", round(memory.most / memory.first, 3), FLAT, at_least=False),
+    ]

@@ -147,12 +147,16 @@ def _label(seen: Seen) -> str:
 
 def _print(console: Console, options: Options, rate: float, used: Sequence[Cpu], left: int) -> None:
     found = shares(options.out.read_text(encoding="utf-8", errors="replace").splitlines())
-    for title, key in (("by own time", lambda share: share.own), ("with what it called", lambda share: share.total)):
+    # What leads to everything tells nothing.
+    most = max((share.total for share in found), default=0.0)
+    inner = [share for share in found if share.total < most]
+    by_total = sorted(inner, key=lambda share: -share.total)
+    for title, listed in (("by own time", found), ("with what it called", by_total)):
         table = Table(title=title, title_justify="left")
         for column in ("own %", "total %"):
             table.add_column(column, justify="right")
         table.add_column("function", overflow="fold")
-        for share in sorted(found, key=key, reverse=True)[: options.top]:
+        for share in listed[: options.top]:
             table.add_row(f"{share.own * 100:.1f}", f"{share.total * 100:.1f}", share.function)
         console.print(table)
     table = Table("process", "cores", title="of the machine", title_justify="left")

@@ -35,10 +35,10 @@ PACKAGES: Final = (
 )
 
 
-def document(plan: Plan, sections: Mapping[str, Findings]) -> dict[str, Any]:
-    """All of it."""
+def document(plan: Plan, ran_on: Mapping[str, Any], sections: Mapping[str, Findings]) -> dict[str, Any]:
+    """All of it; `ran_on` is what `about` said when it began."""
     return {
-        "about": {**about(), "rounds": plan.rounds, "jobs": plan.jobs, "quick": plan.quick},
+        "about": {**ran_on, "rounds": plan.rounds, "jobs": plan.jobs, "quick": plan.quick},
         "sections": {name: findings.figures for name, findings in sections.items()},
         "targets": [_target(target) for findings in sections.values() for target in findings.targets],
         "wrong": [what for findings in sections.values() for what in findings.wrong],
@@ -46,7 +46,7 @@ def document(plan: Plan, sections: Mapping[str, Findings]) -> dict[str, Any]:
 
 
 def about() -> dict[str, Any]:
-    """What it ran on."""
+    """What it runs on, and what else the machine does just now."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"),

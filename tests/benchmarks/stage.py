@@ -8,8 +8,8 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,11 @@ from infra.bus.nats import NatsBus, connect
 from tests.benchmarks.machine import rss_mib, tree
 from tests.chaos.processes import spawn
 
-__all__ = ["ROOT", "Ended", "Process", "Stage", "running", "stage"]
+__all__ = ["RAY_FOLDER", "ROOT", "Ended", "Process", "Stage", "running", "short_folder", "stage"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+RAY_FOLDER: Final = "BENCH_RAY_FOLDER"
+"""Environment: where a Ray keeps its sockets and logs; who made it removes it, however the process ends."""
 PATIENCE_S: Final = 20.0
 
 
@@ -84,6 +86,14 @@ async def stage(label: str) -> AsyncIterator[Stage]:
         folder = Path(name)
         async with nats_server(folder) as server, connect(server.url, name="benchmark", answer_timeout_s=30.0) as bus:
             yield Stage(folder, server.url, bus, server.process.pid)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for sockets; gone after the block, whatever still writes into it."""
+    base = "/tmp" if os.access("/tmp", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="jb-", dir=base, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 @asynccontextmanager

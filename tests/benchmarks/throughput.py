@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 from typing import Any, Final
 
@@ -19,16 +20,17 @@ from tests.benchmarks.publisher import Unacknowledged
 from tests.benchmarks.results import Findings, Plan, Target, median
 from tests.benchmarks.stage import Ended
 
-__all__ = ["CONTENDERS", "compare", "throughput"]
+__all__ = ["CONTENDERS", "compare", "missing", "throughput"]
 
 CONTENDERS: Final = (
     Contender("jetray", "Jetray", jetray.play),
     Contender("raw_ray", "raw Ray", raw_ray.play, share=0.25, floor=3.0),
     Contender("raw_ray_batched", "raw Ray, 64 jobs a call", raw_ray.play_batched, share=2.0),
-    Contender("nats_alone", "NATS alone", nats_alone.play, floor=0.27),
-    Contender("taskiq_nats", "taskiq-nats", taskiq_nats.play, share=0.5, floor=2.2),
-    Contender("faststream", "FastStream", faststream.play, share=0.5, floor=1.7),
-    Contender("celery_redis", "Celery on Redis", celery_redis.play, share=0.1, floor=10.0),
+    Contender("nats_alone", "NATS alone", nats_alone.play, share=2.0, floor=0.27),
+    Contender("nats_alone_grouped", "NATS alone, in groups", nats_alone.play_grouped, share=4.0),
+    Contender("taskiq_nats", "taskiq-nats", taskiq_nats.play, share=0.5, package="taskiq_nats", floor=2.2),
+    Contender("faststream", "FastStream", faststream.play, share=0.5, package="faststream", floor=1.7),
+    Contender("celery_redis", "Celery on Redis", celery_redis.play, share=0.1, package="celery", floor=10.0),
 )
 
 LEAST: Final = 300
@@ -38,11 +40,11 @@ LEAST: Final = 300
 async def throughput(plan: Plan) -> Findings:
     """Rounds of each in turns, medians, and Jetray's as multiples of the others'."""
     rounds: dict[str, list[Round]] = {}
-    absent: dict[str, str] = {}
     wrong: list[str] = []
-    playing = [contender for contender in CONTENDERS if not plan.only or contender.name in plan.only]
+    wanted = [contender for contender in CONTENDERS if not plan.only or contender.name in plan.only]
+    absent = {contender.name: why for contender in wanted if (why := missing(contender))}
     for number in range(1, plan.rounds + 1):
-        for contender in playing:
+        for contender in (each for each in wanted if each.name not in absent):
             try:
                 played = await contender.play(max(LEAST, round(plan.jobs * contender.share)))
             except Absent as error:
@@ -56,6 +58,13 @@ async def throughput(plan: Plan) -> Findings:
     findings = compare(rounds, absent)
     findings.wrong += wrong
     return findings
+
+
+def missing(contender: Contender) -> str:
+    """What of a contender is not installed, in words; empty where nothing."""
+    if not contender.package or importlib.util.find_spec(contender.package) is not None:
+        return ""
+    return f"{contender.package} is not installed; `make bench` does it"
 
 
 def compare(rounds: dict[str, list[Round]], absent: dict[str, str]) -> Findings:
@@ -83,7 +92,7 @@ def _add(findings: Findings, contender: Contender, rounds: list[Round], ours: fl
     ratio = word = ""
     if ours is not None and contender.name != "jetray":
         figure["jetray_ratio"] = round(ours / statistics.median(rates), 3)
-        ratio = f"{figure['jetray_ratio']:.2f}"
+        ratio = f"{figure['jetray_ratio']:.3g}"
         if contender.floor is not None:
             target = Target(f"throughput, Jetray ÷ {contender.title}", figure["jetray_ratio"], contender.floor)
             findings.targets.append(target)

@@ -10,4 +10,5 @@ General layout:
     taskiq_nats   two workers of taskiq on JetStream; taskiq_app is what they run
     faststream    one FastStream process on JetStream; faststream_app is it
     celery_redis  two processes of Celery on Redis; celery_app is what they run, celery_driver publishes and waits
+    bare_app      the loop that anybody would write first, for latency
 """

@@ -65,6 +65,8 @@ class Contender(Struct, frozen=True):
     """One round of so many jobs. Raises `Absent`."""
     share: float = 1.0
     """Of the jobs asked for, how many it gets: what is slow shows its rate with fewer."""
+    package: str = ""
+    """That must be installed, beyond what Jetray needs."""
     floor: float | None = None
     """What Jetray's rate must be at least, in multiples of this one's."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+
+from tests.benchmarks.stage import RAY_FOLDER
 
 __all__ = ["own_ray"]
 
@@ -15,19 +16,14 @@ __all__ = ["own_ray"]
 @contextmanager
 def own_ray(cpus: int) -> Iterator[None]:
     """Ray, started as Jetray starts it, for as long as the block lasts."""
-    # Sockets want a short path.
-    workplace = tempfile.mkdtemp(prefix="jb-ray-", dir="/tmp")
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=192 * 1024**2,
-            log_to_driver=False,
-            configure_logging=False,
-            _temp_dir=workplace,
-        )
-        yield
-        ray.shutdown()
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=192 * 1024**2,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=os.environ[RAY_FOLDER],
+    )
+    yield
+    ray.shutdown()

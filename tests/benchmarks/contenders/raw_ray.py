@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contenders.base import Round, last_line
-from tests.benchmarks.stage import running
+from tests.benchmarks.stage import RAY_FOLDER, running, short_folder
 
 __all__ = ["play", "play_batched"]
 
@@ -23,9 +21,9 @@ async def play_batched(count: int) -> Round:
 
 
 async def _play(how: str, count: int) -> Round:
-    with tempfile.TemporaryDirectory(prefix="jetray-bench-ray-") as folder:
+    with short_folder() as folder:
         command = ["-m", "tests.benchmarks.contenders.raw_ray_app", how, str(count)]
-        async with running("raw-ray", command, Path(folder)) as process:
+        async with running("raw-ray", command, folder, {RAY_FOLDER: str(folder)}) as process:
             said: dict[str, Any] = await last_line(process)
     detail: dict[str, float] = said["rates"]
     return Round(count, max(detail.values()), said["wrong"], detail)
