@@ -195,6 +195,10 @@ class Pool(Protocol):
         """Return once there is room."""
         ...
 
+    def reserve_now(self, profile: str, *, exclusive: bool) -> Reservation | None:
+        """Take a slot, or a whole actor, if there is one; None where there is none, or others wait for one."""
+        ...
+
     async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
         """Take a slot, or a whole actor for an exclusive call; waits its turn for one."""
         ...

@@ -106,6 +106,14 @@ class Crew:
                 return Seat(self, berth, ticket)
             # The actor died in the very turn in which its slot was granted, and the slot with it.
 
+    def reserve_now(self, *, exclusive: bool) -> Seat | None:
+        """Take a slot, or a whole actor, if there is one for whoever comes now."""
+        if self._slots.waiting or not self._slots.room(exclusive=exclusive):
+            return None
+        ticket = self._slots.ask(exclusive=exclusive)
+        self._took(ticket)
+        return Seat(self, self._berths[ticket.actor], ticket)
+
     def start(self, running: Running, berth: Berth, ticket: Ticket) -> None:
         """Call the actor in a slot. Where it has gone meanwhile, the attempt is lost."""
         if berth.gone:

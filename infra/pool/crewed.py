@@ -49,6 +49,10 @@ class CrewedPool:
         """Return once there is room."""
         await self._crews[profile].wait_free(exclusive=exclusive)
 
+    def reserve_now(self, profile: str, *, exclusive: bool) -> Reservation | None:
+        """Take a slot, or a whole actor for an exclusive call, if there is one for whoever comes now."""
+        return self._crews[profile].reserve_now(exclusive=exclusive)
+
     async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
         """Take a slot, or a whole actor for an exclusive call; waits its turn for one."""
         return await self._crews[profile].reserve(exclusive=exclusive)

@@ -163,6 +163,11 @@ class _FailingPool:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
+    def reserve_now(self, profile: str, *, exclusive: bool) -> Reservation | None:
+        with self._point.around("reserve", profile):
+            reservation = self._pool.reserve_now(profile, exclusive=exclusive)
+        return None if reservation is None else _FailingReservation(reservation, self._point)
+
     async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
         with self._point.around("reserve", profile):
             reservation = await self._pool.reserve(profile, exclusive=exclusive)

@@ -235,6 +235,8 @@ class Gateway:
             else:
                 worker = Worker(self._rooms, kind, delivery, settled)
                 work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
+        if platform is not None:
+            platform.depart()
 
     def _control(self) -> Control:
         rooms, name = self._rooms, self._rooms.settings.gateway.name

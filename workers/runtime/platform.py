@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,7 +16,6 @@ from infra.bus.base import Delivery
 from infra.pool.base import Reservation
 from workers.core.sizing import Sizing
 from workers.kinds.registry import Kind
-from workers.runtime import terms
 from workers.runtime.rooms import Rooms
 from workers.runtime.train import Train
 from workers.runtime.worker import Worker
@@ -34,8 +33,8 @@ class Platform:
         self._waiting: deque[Worker] = deque()
         self._some = anyio.Event()
         self._sizing = Sizing()
-        profile = rooms.settings.profiles[terms.profile(rooms.settings, kind)]
-        self._lifetime = profile.recycle_jobs or sys.maxsize
+        self._profile = rooms.terms[kind.name].profile
+        self._lifetime = rooms.settings.profiles[self._profile].recycle_jobs or sys.maxsize
         self._closed = False
 
     @property
@@ -57,17 +56,23 @@ class Platform:
             self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
             return
         self._waiting.append(worker)
-        self._some.set()
+
+    def depart(self) -> None:
+        """All that came together are here: they leave at once if there is a slot."""
+        while self._waiting:
+            reservation = self._rooms.pool.reserve_now(self._profile, exclusive=self._kind.exclusive)
+            if reservation is None:
+                self._some.set()
+                return
+            self._leave(reservation)
 
     async def serve(self) -> None:
-        """Have trains leave as slots are free, until cancelled."""
-        profile = terms.profile(self._rooms.settings, self._kind)
+        """Have those who must wait for a slot leave as soon as there is one, until cancelled."""
         while True:
             if not self._waiting:
                 self._some = anyio.Event()
                 await self._some.wait()
-            reservation = await self._rooms.pool.reserve(profile, exclusive=self._kind.exclusive)
-            self._leave(reservation, [self._next() for _ in range(min(self.limit, len(self._waiting)))])
+            self._leave(await self._rooms.pool.reserve(self._profile, exclusive=self._kind.exclusive))
 
     async def close(self) -> None:
         """Nobody leaves any more: give all back that wait."""
@@ -84,7 +89,8 @@ class Platform:
             await self._rooms.settle.nak(worker.delivery, 0.0)
             worker.alight()
 
-    def _leave(self, reservation: Reservation, riders: Sequence[Worker]) -> None:
+    def _leave(self, reservation: Reservation) -> None:
+        riders = [self._next() for _ in range(min(self.limit, len(self._waiting)))]
         match riders:
             case []:
                 reservation.release()
