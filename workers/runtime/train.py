@@ -181,6 +181,10 @@ class Train:
     def _alight(self, worker: Worker) -> None:
         del self._aboard[worker]
         worker.alight()
+        ticket = worker.received.ticket
+        if self._rooms.live.runner(ticket.kind, ticket.job_id) is None:
+            # Of one that lost its lease no end is appended here.
+            self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
 
 class _Seat:
