@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 from contracts import headers as h
 from contracts import subjects
+from contracts.errors import ErrorInfo
 from contracts.events import Cancelled, Completed, Failed, Started
 from tests.runtime.kinds import Puppet, short
 from tests.runtime.world import Hooks, Member, World, names, settings
@@ -268,6 +270,30 @@ async def test_with_a_gateway_that_dies_its_keys_are_free(world: World) -> None:
         puppet.say(f"job-{number}", number)
     for number in range(3):
         assert isinstance(await second.end_of("puppet", f"job-{number}"), Completed)
+
+
+def asking(job_id: str, error: ErrorInfo | None = None) -> Any:
+    """What was read of a delivery, as far as limits look at it."""
+    return SimpleNamespace(input={"value": 7}, error=error, ticket=SimpleNamespace(kind="puppet", job_id=job_id))
+
+
+async def test_where_there_is_no_token_the_key_stays_free_and_what_needs_none_goes_on(world: World) -> None:
+    terms = limited(key="value", max_running_per_key=1, rate=0.001, burst=1)
+    jetray = await world.gateway(Puppet().kind, settings=terms)
+    first, second, third = (jetray.rooms.limits.visit("puppet") for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first.admit(asking("a"), runs=False)
+    assert third.admit(asking("a"), runs=True), "another delivery of what runs"
+    first.leave(ran=True)
+    assert not second.admit(asking("b"), runs=False)
+    [limit] = jetray.rooms.limits._of.values()
+    assert limit._keys is not None
+    assert not limit._keys._running
+    undecodable = jetray.rooms.limits.visit("puppet")
+    assert undecodable is not None
+    assert undecodable.admit(asking("c", ErrorInfo(reason="decode", type="Undecodable", message="")), runs=False)
 
 
 # --- at the tail ---
