@@ -30,8 +30,14 @@ class OwnHeaders(Struct, frozen=True):
     origin: str | None
 
 
+_NAMES: Final = frozenset(name.lower() for name in (h.DEADLINE, h.PARENT, h.INDEX, h.RUN, h.ORIGIN))
+_NOTHING: Final = OwnHeaders(deadline_s=None, parent=None, index=0, run=None, origin=None)
+
+
 def read_own(headers: Mapping[str, str]) -> OwnHeaders:
     """What our headers say, or `Undecodable` naming the one that is wrong."""
+    if _NAMES.isdisjoint(headers):
+        return _NOTHING
     return OwnHeaders(
         deadline_s=_seconds(headers),
         parent=_parent(headers),

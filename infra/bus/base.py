@@ -37,6 +37,7 @@ __all__ = [
     "Stored",
     "StreamFull",
     "TooLarge",
+    "Trimmed",
     "WrongSequence",
 ]
 
@@ -82,6 +83,10 @@ class StreamFull(Refused):
 
 class WrongSequence(Refused):
     """The expected last sequence is not the last, or another write is in flight."""
+
+
+class Trimmed(dict[str, str]):
+    """Headers that need no trimming: no value begins or ends with a space, or holds the end of a line."""
 
 
 class Outgoing(Struct, frozen=True, gc=False):

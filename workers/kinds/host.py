@@ -24,6 +24,9 @@ from workers.kinds.registry import Fail, Kind, KindError, Retry, load
 __all__ = ["HostConfig", "KindHost", "build"]
 
 
+_encoder = msgspec.json.Encoder()
+
+
 class HostConfig(Struct, frozen=True):
     """What a host must know: modules of kinds, and the settings of each kind that has some."""
 
@@ -46,11 +49,15 @@ class KindHost:
         self._built: dict[str, Callable[..., Any]] = {}
         self._unbuilt: dict[str, BaseException] = {}
         """Kinds that could not be built for the call that comes next."""
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
         self._running: dict[str, tuple[JobContext, anyio.CancelScope]] = {}
 
     async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
         """Run the call to its outcome; frames go to `send`, always from the loop that awaits this."""
         kind = self._kinds[call.kind]
+        if kind.is_short and not kind.is_async:
+            # It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here.
+            return await self._run(kind, call, None)
         with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
             context = JobContext(call, send if kind.is_async else _from_thread(send))
             self._running[call.job] = (context, scope)
@@ -85,10 +92,10 @@ class KindHost:
         scope.cancel()
         return True
 
-    async def _run(self, kind: Kind, call: Call, context: JobContext) -> Returned | Raised:
+    async def _run(self, kind: Kind, call: Call, context: JobContext | None) -> Returned | Raised:
         try:
             function = self._function(kind)
-            value = msgspec.json.decode(call.input, type=kind.input_type)
+            value = self._decoder(kind.name, kind.input_type).decode(call.input)
             arguments = (context, value) if kind.takes_context else (value,)
             if kind.is_async:
                 result = await function(*arguments)
@@ -98,10 +105,28 @@ class KindHost:
                 # Short by declaration, and alone in its actor: a thread would cost more than the job.
                 result = function(*arguments)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever user code raises is the job's
-            return _outcome_of(error, kind, context)
+            return _outcome_of(error, kind, context or _silent(call))
         if isinstance(result, (Retry, Fail)):
-            return _outcome_of(result, kind, context)
-        return _encoded(kind, result)
+            return _outcome_of(result, kind, context or _silent(call))
+        return self._encoded(kind, result)
+
+    def _decoder(self, name: str, of: Any) -> msgspec.json.Decoder[Any]:
+        decoder = self._decoders.get(name)
+        if decoder is None:
+            decoder = self._decoders[name] = msgspec.json.Decoder(of)
+        return decoder
+
+    def _encoded(self, kind: Kind, result: Any) -> Returned | Raised:
+        try:
+            body = _encoder.encode(msgspec.convert(result, kind.result_type, from_attributes=True))
+            # An instance of the type is believed as it stands, and NaN becomes null: only reading it back tells.
+            self._decoder(f"{kind.name} result", kind.result_type).decode(body)
+            return Returned(result=body)
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            where = unencodable_path(result)
+            # Of a dict, msgspec's own path says `[...]` where ours names the key.
+            text = str(error) if where is None else f"{str(error).partition(' - at `')[0]} - at `{where}`"
+            return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
 
     def _function(self, kind: Kind) -> Callable[..., Any]:
         if kind.name in self._unbuilt:
@@ -110,6 +135,11 @@ class KindHost:
         if function is None:
             function = self._built[kind.name] = kind.build(self._configs.get(kind.name))
         return function
+
+
+def _silent(call: Call) -> JobContext:
+    """A context for whoever has none: of a job that says nothing."""
+    return JobContext(call, lambda frame: None)
 
 
 def _from_thread(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
@@ -123,19 +153,6 @@ def _stands(kind: Kind, outcome: Returned | Raised) -> bool:
     """
     in_thread = kind.takes_context and not kind.is_async
     return isinstance(outcome, Returned) and not in_thread
-
-
-def _encoded(kind: Kind, result: Any) -> Returned | Raised:
-    try:
-        body = msgspec.json.encode(msgspec.convert(result, kind.result_type, from_attributes=True))
-        # An instance of the type is believed as it stands, and NaN becomes null: only reading it back tells.
-        msgspec.json.decode(body, type=kind.result_type)
-        return Returned(result=body)
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        where = unencodable_path(result)
-        # Of a dict, msgspec's own path says `[...]` where ours names the key.
-        text = str(error) if where is None else f"{str(error).partition(' - at `')[0]} - at `{where}`"
-        return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
 
 
 def _outcome_of(error: BaseException, kind: Kind, context: JobContext) -> Raised:

@@ -15,7 +15,7 @@ from contracts import events, subjects
 from contracts import headers as h
 from contracts.cloudevents import binary_headers
 from contracts.events import Event, LogEvent, Requeued, Started
-from infra.bus.base import Bus, NoAnswer, Outgoing, PubAck, Stored, WrongSequence
+from infra.bus.base import Bus, NoAnswer, Outgoing, PubAck, Stored, Trimmed, WrongSequence
 from workers.core.log import EMPTY, LogView
 from workers.runtime.patience import patiently
 from workers.runtime.pressure import Pressure
@@ -178,12 +178,14 @@ class Journal:
     def _headers(
         self, event: LogEvent, name: str, event_id: str, after: int, traceparent: str | None
     ) -> dict[str, str]:
-        headers = binary_headers(
-            event_type=events.event_type(event.kind, name),
-            gateway=self._gateway,
-            event_id=event_id,
-            subject=event.job_id,
-            time=event.time,
+        headers = Trimmed(
+            binary_headers(
+                event_type=events.event_type(event.kind, name),
+                gateway=self._gateway,
+                event_id=event_id,
+                subject=event.job_id,
+                time=event.time,
+            )
         )
         headers[h.CE_DATASCHEMA] = f"urn:jetray:schema:{event.kind}.{name}.v1"
         headers[h.EXPECTED_SEQUENCE] = str(after)

@@ -6,7 +6,7 @@ An answer that cannot be read is no answer: `NoAnswer`, since nobody knows what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -54,8 +54,8 @@ NO_LEADER: Final = 10008
 """The servers of a cluster have chosen no leader yet, or too few of them are there."""
 
 _REPLY: Final = re.compile(
-    r"\$JS\.ACK\.(?:[^.]+\.[^.]+\.)?(?P<stream>[^.]+)\.(?P<consumer>[^.]+)\.(?P<number>[1-9]\d{0,18})"
-    r"\.(?P<sequence>[1-9]\d{0,18})\.(?P<nth>\d{1,19})\.(?P<nanoseconds>\d{1,19})\.(?P<pending>\d{1,19})(?:\.[^.]+)?",
+    r"\$JS\.ACK\.(?:[^.]+\.[^.]+\.)?([^.]+)\.([^.]+)\.([1-9]\d{0,18})"
+    r"\.([1-9]\d{0,18})\.(\d{1,19})\.(\d{1,19})\.(\d{1,19})(?:\.[^.]+)?",
     re.ASCII,
 )
 
@@ -218,31 +218,32 @@ def delivery(message: Msg | Arrived) -> Delivery:
     `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>`, or with domain,
     account hash and a random token around it.
     """
-    found = _parts(message)
+    stream, consumer, number, sequence, _, nanoseconds, pending = _parts(message)
     return Delivery(
         subject=message.subject,
         headers=message.headers or {},
         body=message.data,
-        stream=found["stream"],
-        consumer=found["consumer"],
-        sequence=int(found["sequence"]),
-        number=int(found["number"]),
-        stored=datetime.fromtimestamp(int(found["nanoseconds"]) / 1e9, UTC),
-        pending=int(found["pending"]),
+        stream=stream,
+        consumer=consumer,
+        sequence=int(sequence),
+        number=int(number),
+        stored=datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC),
+        pending=int(pending),
         token=message.reply,
     )
 
 
 def consumer_sequence(message: Msg | Arrived) -> int:
     """The how-manieth delivery of its consumer a message is; `ValueError` as for `delivery`."""
-    return int(_parts(message)["nth"])
+    return int(_parts(message)[4])
 
 
-def _parts(message: Msg | Arrived) -> re.Match[str]:
+def _parts(message: Msg | Arrived) -> Sequence[str]:
+    """Stream, consumer, the how-manieth delivery of the message, its sequence, the consumer's, when, and what waits."""
     found = _REPLY.fullmatch(message.reply)
     if found is None:
         raise ValueError(f"{message.reply[:200]!r} is no reply subject of JetStream's")
-    return found
+    return found.groups()
 
 
 def from_follow(message: Msg | Arrived) -> Stored:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from infra.bus.base import Trimmed
+
 __all__ = ["framed", "header_block"]
 
 _SPACE: Final = re.compile(r"\s")
@@ -33,6 +35,8 @@ def header_block(headers: Mapping[str, str]) -> bytes:
         return b""
     lines, form = _form(tuple(headers))
     text = form % tuple(headers.values())
+    if type(headers) is Trimmed:
+        return text.encode()
     if text.count("\n") + text.count("\r") == lines and " \r" not in text and ":  " not in text:
         return text.encode()
     trimmed = {name.strip(): value.strip().translate(_LINE_ENDS) for name, value in headers.items()}
