@@ -132,6 +132,7 @@ class Member(Stack):
         found = [f"in hand: {worker!r}" for worker in live]
         found += [f"lease: {lease.delivery!r}" for lease in leases]
         found += [f"credit {name!r}: {credit.held} held" for name, credit in credits.items() if credit.held]
+        found += [f"active in KV: {each.kind}.{each.job_id}" for each in self.rooms.fleet.status().active]
         for name in () if self.over.is_set() else self.settings.profiles:
             for exclusive in (False, True):
                 slots = self.pool.slots(name, exclusive=exclusive)

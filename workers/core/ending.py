@@ -125,7 +125,7 @@ def gone(job: Job, stimulus: Gone, now: datetime, jitter: float) -> Decision:
 def taken_apart(job: Job, stimulus: TakenApart, now: datetime, jitter: float) -> Decision:
     # It spends nothing: whichever of them it was dies once more when it runs by itself, and pays then.
     why = f"{stimulus.error.type}: {stimulus.error.message}"
-    text = f"the call that it shared with others died, so it runs again by itself ({why})"
+    text = f"the call that it shared with others was cut short, so it runs again by itself ({why})"
     error = ErrorInfo(reason="lost", type="TakenApart", message=bounded(text), retryable=True)
     return _again(job, error, 0.0, now)
 

@@ -21,7 +21,7 @@ from infra.store.base import Store
 from workers.core import job as core
 from workers.runtime.patience import patiently
 
-__all__ = ["SLACK_S", "Attempt", "Throttle", "bounded_result", "call_for", "outcome_stimulus", "past_deadline"]
+__all__ = ["SLACK_S", "Attempt", "Throttle", "bounded_result", "call_for", "outcome_stimulus"]
 
 log = logging.getLogger("jetray.attempt")
 
@@ -78,7 +78,7 @@ class Attempt:
         with anyio.move_on_after(call.timeout_s + SLACK_S):
             return await execution.outcome()
         await execution.stop(STOP_S)
-        return past_deadline(call)
+        return _past_deadline(call)
 
     async def _listen(self, execution: Execution, call: calls.Call, group: TaskGroup) -> None:
         throttle = Throttle(self._post, PROGRESS_S, group)
@@ -101,7 +101,7 @@ class Attempt:
             log.warning("what %s said on %s is lost: %s", call.job, subject, error)
 
 
-def past_deadline(call: calls.Call) -> calls.Raised:
+def _past_deadline(call: calls.Call) -> calls.Raised:
     """The outcome of an attempt that was killed at its deadline."""
     what = "attempt" if call.attempt_deadline else "job"
     error = ErrorInfo(
@@ -197,10 +197,11 @@ def call_for(
     streams: bool,
     traceparent: str | None,
     limit_s: float | None = None,
+    share: float = 1.0,
 ) -> calls.Call:
     """The call that a durable `started` allows; `now` is the server's clock in seconds since the epoch.
 
-    `limit_s` is the attempt's own time. It ends with the job's at the latest.
+    `limit_s` is the attempt's own time. It ends with the job's at the latest. The call gets `share` of what is left.
     """
     of_job = started.deadline.timestamp()
     deadline = of_job if limit_s is None else min(of_job, now + limit_s)
@@ -211,7 +212,7 @@ def call_for(
         attempt=started.attempt,
         input=body,
         deadline=deadline,
-        timeout_s=max(0.001, deadline - now),
+        timeout_s=max(0.001, (deadline - now) * share),
         exclusive=exclusive,
         streams=streams,
         correlation_id=started.correlation_id,

@@ -86,7 +86,8 @@ class Platform:
     async def _give_back(self) -> None:
         while self._waiting:
             worker = self._next()
-            await self._rooms.settle.nak(worker.delivery, 0.0)
+            if not worker.lost:
+                await self._rooms.settle.nak(worker.delivery, 0.0)
             worker.alight()
 
     def _leave(self, reservation: Reservation) -> None:

@@ -3,12 +3,12 @@
 What is to be done about each is decided as for any job. Only what is to be done for all is done for all at once;
 whoever is to do anything else gets off, and goes on by itself from there: who was refused, whose outcome is no result,
 who is interrupted. When the call dies nobody knows over which of its jobs, so it is taken apart: each is tried again by
-itself, which costs it nothing, and whichever dies once more is the one that pays.
+itself, which costs it nothing, and whichever dies once more is the one that pays. So it is where the call takes too
+long: in it they get half of their time, and the other half is for another try.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -16,11 +16,12 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import Raw
 
-from contracts.calls import Call, Gone, Outcome, Returned
+from contracts.calls import Call, Gone, Outcome, Raised, Ran, Returned
 from contracts.events import RESULT_LIMIT
 from infra.pool.base import Batch, Reservation
 from workers.core import job as core
-from workers.runtime.attempt import SLACK_S, past_deadline
+from workers.core.sizing import CALL_S
+from workers.runtime.attempt import SLACK_S
 from workers.runtime.journal import Write
 from workers.runtime.rooms import Rooms
 from workers.runtime.worker import Worker
@@ -32,6 +33,8 @@ Rider = tuple[Worker, Sequence[core.Command]]
 
 ASKED_S: Final = 0.1
 """What a call gets at least in which a job is to be stopped: most end in that time, and nobody need be killed."""
+SHARED: Final = 0.5
+"""Share of its time that a job gets in a call with others."""
 
 
 class Train:
@@ -44,7 +47,6 @@ class Train:
         self._work = work
         self._aboard = dict.fromkeys(riders)
         self._learn = learn
-        self._ends = math.inf
         self._waiting: anyio.CancelScope | None = None
 
     async def run(self, reservation: Reservation) -> None:
@@ -70,10 +72,10 @@ class Train:
             reservation.release()
 
     def stop(self, grace_s: float) -> None:
-        """The call must end, if not within `grace_s` then by its death."""
-        self._ends = min(self._ends, anyio.current_time() + max(grace_s, ASKED_S))
+        """The call must end, if not within `grace_s` then by its death. Before it whoever is to be stopped gets off."""
         if self._waiting is not None:
-            self._waiting.deadline = min(self._waiting.deadline, self._ends)
+            ends = anyio.current_time() + max(grace_s, ASKED_S)
+            self._waiting.deadline = min(self._waiting.deadline, ends)
 
     # What is done for all at once
 
@@ -109,40 +111,39 @@ class Train:
             match commands:
                 case (core.Run(started=started),) if not worker.interrupted:
                     self._rooms.live.runs(worker)
-                    running.append((worker, worker.call(started)))
+                    running.append((worker, worker.call(started, share=SHARED)))
                 case _:
                     self._let_off(worker, *commands)
         if not running:
             return []
-        outcomes = await self._outcomes(reservation.start_many([call for _, call in running]), running)
+        ran = await self._ran(reservation.start_many([call for _, call in running]), [call for _, call in running])
         now = anyio.current_time()
-        died = all(isinstance(outcome, Gone) for outcome in outcomes)
+        died = all(isinstance(outcome, Gone) for outcome in ran.outcomes)
+        # Of the jobs in it a call that died tells nothing, but that they had better share none for now.
+        self._learn(*(1, CALL_S) if died else (len(running), ran.seconds))
         left: list[Rider] = []
-        for (worker, call), outcome in zip(running, outcomes, strict=True):
+        for (worker, call), outcome in zip(running, ran.outcomes, strict=True):
             if worker.lost_by(now):
                 self._alight(worker)
             elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
                 left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
-            elif isinstance(outcome, Gone) and died and worker.in_time(call):
+            elif not isinstance(outcome, Returned) and (died or _ran_out(outcome)):
                 self._part(worker, worker.go_on_after, core.TakenApart(outcome.error))
             else:
-                self._part(worker, worker.go_on_with, past_deadline(call) if died else outcome, call)
+                self._part(worker, worker.go_on_with, outcome, call)
         return left
 
-    async def _outcomes(self, batch: Batch, running: Sequence[tuple[Worker, Call]]) -> list[Outcome]:
-        began = anyio.current_time()
-        ends = min(self._ends, began + min(call.timeout_s for _, call in running) + SLACK_S)
+    async def _ran(self, batch: Batch, calls: Sequence[Call]) -> Ran:
+        ends = anyio.current_time() + min(call.timeout_s for call in calls) + SLACK_S
         try:
             with anyio.CancelScope(deadline=ends) as self._waiting:
-                ran = await batch.ran()
-                self._learn(len(running), ran.seconds)
-                return ran.outcomes
+                return await batch.ran()
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await batch.stop(0.0)
             raise
         await batch.stop(0.0)
-        return (await batch.ran()).outcomes
+        return await batch.ran()
 
     async def _settle(self, riders: Sequence[Rider]) -> None:
         """Pay what each owes, and acknowledge it."""
@@ -181,10 +182,6 @@ class Train:
     def _alight(self, worker: Worker) -> None:
         del self._aboard[worker]
         worker.alight()
-        ticket = worker.received.ticket
-        if self._rooms.live.runner(ticket.kind, ticket.job_id) is None:
-            # Of one that lost its lease no end is appended here.
-            self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
 
 class _Seat:
@@ -196,3 +193,8 @@ class _Seat:
 
     def cancel(self) -> None:
         self._train.stop(self._worker.grace_s)
+
+
+def _ran_out(outcome: Outcome) -> bool:
+    """Whether its time was over. Nobody knows who used it up."""
+    return isinstance(outcome, Raised) and outcome.error.reason == "deadline"

@@ -142,6 +142,10 @@ class Worker:
         """Hold it no more."""
         if self._visit is not None:
             self._visit.leave(ran=self._runs)
+        if self.job is not None:
+            ticket = self.job.ticket
+            if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
+                self._rooms.fleet.forget(ticket.kind, ticket.job_id)
         self._rooms.live.leave(self)
         self._rooms.leases.release(self._lease)
         if self._reservation is not None:
@@ -200,14 +204,6 @@ class Worker:
             await self._drive(self.begin(None if self._reservation is None else self._reservation.actor))
         else:
             await self._rooms.settle.nak(self.delivery, 0.0)
-
-    async def _drive(self, commands: Sequence[core.Command]) -> None:
-        ticket = self.received.ticket
-        try:
-            await self._loop_beside_attempt(commands)
-        finally:
-            if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
-                self._rooms.fleet.forget(ticket.kind, ticket.job_id)
 
     def unqueue(self) -> None:
         """No slot is to be had, or no time: what is still being read, or waits for a slot, is given back at once."""
@@ -284,8 +280,8 @@ class Worker:
         self._rooms.fleet.appended(event)
         return core.Stored(written.sequence, written.event_id)
 
-    def call(self, started: Started) -> Call:
-        """The call that a durable `started` allows."""
+    def call(self, started: Started, *, share: float = 1.0) -> Call:
+        """The call that a durable `started` allows, in which it gets that share of its time."""
         return call_for(
             started,
             body=encode(self.received.input),
@@ -294,16 +290,13 @@ class Worker:
             streams=self._kind.takes_context,
             traceparent=self.received.traceparent,
             limit_s=self._terms.attempt_deadline_s,
+            share=share,
         )
 
     @property
     def interrupted(self) -> bool:
         """Whether its attempt is to be stopped, or not to begin: what its inbox holds says why."""
         return self._interrupted or (self._told is not None and self._is_news(self._told))
-
-    def in_time(self, call: Call) -> bool:
-        """Whether the call's deadline has not passed."""
-        return self._rooms.bus.server_now().timestamp() < call.deadline
 
     @property
     def grace_s(self) -> float:
@@ -339,7 +332,7 @@ class Worker:
     async def _slot(self) -> Reservation:
         return await self._rooms.pool.reserve(self._terms.profile, exclusive=self._kind.exclusive)
 
-    async def _loop_beside_attempt(self, commands: Sequence[core.Command]) -> None:
+    async def _drive(self, commands: Sequence[core.Command]) -> None:
         if self._kind.is_short:
             # Nothing is heard of it before its outcome, so there is nothing to do beside it: a task saved a short job.
             await self._loop(commands, None)
@@ -385,12 +378,13 @@ class Worker:
         self._rooms.live.runs(self)
         self.attempt = scope = anyio.CancelScope()
         over = self._attempt_over = anyio.Event()
-        if group is None and self.interrupted:
-            scope.cancel()
-        if group is None:
-            await self._attempt_it(command, scope, over)
-        else:
+        if group is not None:
             group.start_soon(self._attempt_it, command, scope, over)
+        elif self.interrupted:
+            # It must not even begin: what was cancelled by then never runs.
+            over.set()
+        else:
+            await self._attempt_it(command, scope, over)
 
     async def _attempt_it(self, command: core.Run, scope: anyio.CancelScope, over: anyio.Event) -> None:
         try:
