@@ -216,8 +216,9 @@ async def pull(bus: Bus, lane: Lane, credit: Credit, handle: Handle) -> None:
         try:
             while True:
                 deliveries = await puller.receive_many()
-                seat.took(deliveries)
+                # First the jobs, then the sums: what is decided about credit is nothing that they should wait for.
                 handle(lane.kind, deliveries, seat.settled)
+                seat.took(deliveries)
         finally:
             seat.close()
             with anyio.CancelScope(shield=True):
