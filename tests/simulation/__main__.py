@@ -47,6 +47,7 @@ def _run_many(seeds: range, jobs: int) -> int:
         for outcome in processes.map(simulate, seeds, chunksize=4):
             struck += outcome.struck
             totals += Counter(jobs=outcome.jobs, events=outcome.events, executions=outcome.executions)
+            totals += Counter(calls=len(outcome.shared), together=sum(outcome.shared))
             for what in outcome.broken[:5]:
                 print(f"seed {outcome.seed}: {what}", flush=True)
             if outcome.broken:
@@ -54,7 +55,8 @@ def _run_many(seeds: range, jobs: int) -> int:
     print(_table(struck))
     print(
         f"{len(seeds)} histories in {time.perf_counter() - began:.0f} s: {totals['jobs']} jobs, {totals['events']} "
-        f"events, {totals['executions']} executions of user code, {struck.total()} faults"
+        f"events, {totals['executions']} executions of user code, {struck.total()} faults; "
+        f"{totals['together']} attempts shared {totals['calls']} calls"
     )
     if failing:
         print(f"{len(failing)} broke a promise; failing seeds: {' '.join(map(str, failing))}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from contracts import headers as h
-from contracts.events import Completed, Event, Progress, Requeued, Retrying, Spent, Started
+from contracts.events import Completed, Event, Failed, Progress, Requeued, Retrying, Spent, Started
 from infra.bus.memory.stream import EPOCH
 from tests.simulation.evidence import Evidence, Written
 from tests.simulation.incarnation import ACK_WAIT_S, Incarnation
 from tests.simulation.kinds import KINDS
 from tests.simulation.ledger import Entry
 
-__all__ = ["budgets", "deadlines", "executions", "holders", "leases", "losses", "results"]
+__all__ = ["budgets", "company", "deadlines", "executions", "holders", "leases", "losses", "results"]
 
 
 def executions(seen: Evidence) -> Iterator[str]:
@@ -66,6 +66,26 @@ def budgets(seen: Evidence) -> Iterator[str]:
             before = event
 
 
+def company(seen: Evidence) -> Iterator[str]:
+    """Who shared a call pays for its loss only where it was itself what broke; and nobody is taken apart who did not.
+
+    An attempt that did not share its call may be lost for any reason.
+    """
+    shared = {key for keys in seen.world.ledger.shared for key in keys}
+    broke = {entry.key for entry in seen.world.ledger.entries if entry.how == "lost"}
+    for (kind, job_id), log in seen.logs.items():
+        for written in log:
+            event = written.event
+            if not isinstance(event, (Retrying, Failed)):
+                continue
+            key = kind, job_id, event.run, event.attempt
+            if event.error.type == "TakenApart":
+                if key not in shared:
+                    yield f"{kind}.{job_id}: n {event.n} says that its call was taken apart, and it shared none"
+            elif event.error.reason == "lost" and event.error.type != "Drained" and key in shared - broke:
+                yield f"{kind}.{job_id}: n {event.n} pays for a call that it shared, and did not break itself"
+
+
 def _due(spent: Spent, before: Event | None, event: Started | Retrying) -> Spent:
     failed = Spent(attempts=spent.attempts + 1, lost=spent.lost)
     lost = Spent(attempts=spent.attempts, lost=spent.lost + 1)
@@ -80,13 +100,17 @@ def _due(spent: Spent, before: Event | None, event: Started | Retrying) -> Spent
 
 
 def deadlines(seen: Evidence) -> Iterator[str]:
-    """A run's deadline stays what its first attempt said."""
+    """A run's deadline stays what its first attempt said, and nothing fails by it before it has passed."""
     for (kind, job_id), log in seen.logs.items():
         said: dict[int, datetime] = {}
         for written in log:
             event = written.event
             if isinstance(event, Started) and said.setdefault(event.run, event.deadline) != event.deadline:
                 yield f"{kind}.{job_id}: n {event.n} says {event.deadline}, the run began with {said[event.run]}"
+            # Clocks and events round otherwise.
+            by_deadline = isinstance(event, Failed) and event.error.reason == "deadline"
+            if by_deadline and event.time < said[event.run] - timedelta(milliseconds=1):
+                yield f"{kind}.{job_id}: n {event.n} fails at {event.time} by a deadline at {said[event.run]}"
 
 
 def losses(seen: Evidence) -> Iterator[str]:

@@ -40,6 +40,12 @@ class Flavour(Struct, frozen=True, kw_only=True):
     """Share of batches under one of whose children's ids somebody has published something else before."""
     failing_once: int = 0
     """Tasks that fail once are so much likelier."""
+    kinds: tuple[str, ...] = ("short", "talk")
+    """Of jobs, each as likely."""
+    burst_s: float = 0.0
+    """Messages come in bursts so far apart; 0 where each comes for itself."""
+    company: int = 0
+    """So many short jobs share a call, however long they take; 0 where that is learned from them."""
 
 
 MIXED: Final = Flavour(
@@ -98,7 +104,30 @@ MOVES: Final = Flavour(
     twins_until_s=20.0,
     failing_once=8,
 )
-BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, MIXED, BATCHES)
+TRAINS: Final = Flavour(
+    name="trains",
+    kinds=("short", "short", "short", "talk"),
+    burst_s=2.5,
+    company=6,
+    focus=(
+        ("kill", "run", "before"),
+        ("kill", "run", "after"),
+        ("kill", "started", "after"),
+        ("crash", "completed", "before"),
+        ("crash", "ack", "before"),
+        ("crash", "notice", "before"),
+        ("lost reply", "started", "after"),
+        ("lost reply", "completed", "after"),
+        ("cancel", "started", "after"),
+        ("cancel", "run", "before"),
+        ("partition", "run", "after"),
+        ("slow", "renew", "before"),
+        ("drain", "run", "before"),
+    ),
+    twins=6,
+    scenes=("crowd", "crowd", "long crowd"),
+)
+BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, TRAINS, BATCHES)
 
 
 def flavour_of(seed: int) -> Flavour:

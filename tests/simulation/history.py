@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -82,12 +83,14 @@ def history(seed: int, rng: random.Random) -> History:
         scene = SCENES[rng.choice(flavour.scenes)]()
         sendings += scene.sendings
         faults = [replace(fault, armed_s=fault.armed_s + scene.alone_s) for fault in faults] + scene.faults
+    if flavour.burst_s:
+        sendings = [replace(it, at=math.ceil(it.at / flavour.burst_s) * flavour.burst_s) for it in sendings]
     sendings.sort(key=lambda sending: sending.at)
     return History(seed, sendings, faults, jobs, flavour)
 
 
 def _task(rng: random.Random, number: int, flavour: Flavour) -> tuple[str, Task]:
-    kind = rng.choice(("short", "talk"))
+    kind = rng.choice(flavour.kinds)
     endings = (*ENDINGS, *["fails once"] * flavour.failing_once)
     return kind, Task(id=f"j{number}", does=rng.choice(endings), takes_s=_takes_s(rng), value=number)
 

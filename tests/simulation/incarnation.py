@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, Protocol
 
 import anyio
 import anyio.lowlevel
 import msgspec
+from anyio.abc import TaskGroup
 from msgspec import convert
 
 from contracts import catalogue, inbound, subjects
+from contracts.calls import Call
 from contracts.errors import ErrorInfo
 from contracts.fleet import Versions
 from infra.bus.base import Delivery
 from infra.bus.memory import Fate, Faults, MemoryBus, MemoryServer
-from infra.pool.base import Profile
+from infra.pool.base import Batch, Profile, Reservation
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryStore
 from tests.simulation.faults import Side, step_of
 from tests.simulation.flavours import Flavour
 from tests.simulation.frozen import OWNER, Freezer
 from tests.simulation.kinds import KINDS, SimulatedHost
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import AttemptKey, Ledger
+from workers.core.sizing import Sizing
 from workers.kinds.registry import Kind
 from workers.runtime.gateway import Gateway, describe_kinds
 from workers.runtime.quarantine import Quarantine
@@ -130,7 +134,8 @@ class Incarnation:
         retry = msgspec.structs.replace(SETTINGS.retry, **flavour.retry)
         settings = msgspec.structs.replace(SETTINGS, gateway=gateway, retry=retry)
         profiles = [Profile(name=p, actors=s.actors, concurrency=s.concurrency) for p, s in settings.profiles.items()]
-        self.pool = MemoryPool(profiles, self._host, gateway=name)
+        self.pool = _Pool(profiles, self._host, gateway=name)
+        self.pool.shared = world.ledger.shared
         self.gateway = _Gateway(
             settings,
             KINDS,
@@ -142,6 +147,7 @@ class Incarnation:
             jitter=world.rng.random,
             quarantine=_Trust(),
         )
+        self.gateway.company = flavour.company
 
     def __repr__(self) -> str:
         return f"Incarnation({self.label})"
@@ -242,6 +248,14 @@ class Incarnation:
 class _Gateway(Gateway):
     """Spares what no law looks at and every history pays: the words about its kinds anew each time, and depths."""
 
+    company = 0
+    """So many short jobs share a call, where that is not learned from them."""
+
+    async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
+        await super()._start_pulling(pulls, work)
+        for platform in self._platforms.values() if self.company else ():
+            platform._sizing = _Steady(limit=self.company)
+
     async def _tell_kinds(self) -> None:
         for name, told in _told().items():
             await self._rooms.bus.put(subjects.KINDS, name, told)
@@ -249,6 +263,35 @@ class _Gateway(Gateway):
     async def _look_at_depths(self) -> None:
         if self._rooms.settings.retry.delayed < SETTINGS.retry.delayed:
             await super()._look_at_depths()
+
+
+class _Steady(Sizing, frozen=True):
+    """Learns nothing."""
+
+    def after(self, jobs: int, seconds: float) -> Sizing:
+        return self
+
+
+class _Pool(MemoryPool):
+    """Notes which jobs share a call."""
+
+    shared: list[list[AttemptKey]]
+
+    async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
+        return _Seat(await super().reserve(profile, exclusive=exclusive), self.shared)
+
+
+class _Seat:
+    def __init__(self, seat: Reservation, shared: list[list[AttemptKey]]) -> None:
+        self._seat = seat
+        self._shared = shared
+        self.actor = seat.actor
+        self.start = seat.start
+        self.release = seat.release
+
+    def start_many(self, calls: Sequence[Call]) -> Batch:
+        self._shared.append([(call.kind, call.job_id, call.run, call.attempt) for call in calls])
+        return self._seat.start_many(calls)
 
 
 @cache

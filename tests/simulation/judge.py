@@ -8,7 +8,7 @@ from contracts import headers as h
 from contracts.events import Cancelled, Requeued, Started, is_terminal
 from tests.checker import violations
 from tests.simulation.aftermath import answers, dead_letters, moves
-from tests.simulation.attempts import budgets, deadlines, executions, holders, leases, losses, results
+from tests.simulation.attempts import budgets, company, deadlines, executions, holders, leases, losses, results
 from tests.simulation.batches import cancels, endings, reruns, results_of_batches
 from tests.simulation.evidence import Evidence, Message, Written
 from tests.simulation.world import World
@@ -19,6 +19,7 @@ LAWS = (
     executions,
     holders,
     budgets,
+    company,
     deadlines,
     losses,
     results,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Entry", "How", "Ledger"]
+__all__ = ["AttemptKey", "Entry", "How", "Ledger"]
 
+AttemptKey = tuple[str, str, int, int]
+"""Kind, id, run and attempt."""
 How = Literal["returned", "raised", "stopped", "lost"]
 
 
@@ -28,8 +30,8 @@ class Entry:
     result: bytes | None = None
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
-        """Kind, id, run and attempt."""
+    def key(self) -> AttemptKey:
+        """Which attempt it was."""
         return self.kind, self.job_id, self.run, self.attempt
 
     def overlaps(self, other: Entry) -> bool:
@@ -43,6 +45,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.shared: list[list[AttemptKey]] = []
+        """Calls for jobs that set out together; in the end there may be one of them left."""
 
     def __repr__(self) -> str:
         return f"Ledger({len(self.entries)} executions)"

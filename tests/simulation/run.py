@@ -34,6 +34,8 @@ class Outcome:
     jobs: int
     events: int
     executions: int
+    shared: list[int]
+    """Jobs in each call that several shared."""
     trace: list[str]
 
 
@@ -71,6 +73,7 @@ async def _simulate(seed: int, rng: random.Random, trace: bool) -> Outcome:
         jobs=jobs,
         events=world.newest(),
         executions=len(world.ledger.entries),
+        shared=[len(keys) for keys in world.ledger.shared if len(keys) > 1],
         trace=world.trace or [],
     )
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from contracts import subjects
-from contracts.headers import PARENT
+from contracts.headers import DEADLINE, PARENT
 from tests.simulation.faults import Fault
 from tests.simulation.kinds import Group, Member, Task
 
@@ -127,6 +127,34 @@ def _refused_twin() -> Scene:
     )
 
 
+def _crowd() -> Scene:
+    """Many short jobs at once, children and twins among them; some are cancelled while others still run."""
+    members = [Member(key=f"c{number}", kind="short", takes_s=0.3 * number) for number in range(5)]
+    sendings = [Sending(2.5, subjects.job("group"), msgspec.json.encode(Group(id="x0", members=members)))]
+    for number in range(12):
+        body = msgspec.json.encode(Task(id=f"x{number}", takes_s=0.4 * (number % 4), value=number))
+        late = {DEADLINE: "2.5"} if number % 4 == 1 else {}
+        sendings += [Sending(2.5, subjects.job("short"), body, late)] * (2 if number % 5 == 0 else 1)
+    sendings += [Sending(2.5, subjects.cancel("short", job_id)) for job_id in ("x2", "x7", "x0-c3")]
+    return Scene(
+        sendings,
+        [
+            Fault("slow", "completed", "before", 1, 2.5, 2.0, about=".x3"),
+            Fault("lost reply", "started", "after", 1, 2.5, 0.0, about=".x9"),
+        ],
+        alone_s=9.0,
+    )
+
+
+def _long_crowd() -> Scene:
+    """Jobs that share a call for longer than a lease lasts, and a gateway that is cut off meanwhile."""
+    sendings = [
+        Sending(2.5, subjects.job("short"), msgspec.json.encode(Task(id=f"x{number}", takes_s=4.0)))
+        for number in range(14)
+    ]
+    return Scene(sendings, [Fault("partition", "run", "before", 1, 2.5, 14.0, about=".x9")], alone_s=18.0)
+
+
 SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "orphan": _orphan,
     "late cancel": _late_cancel,
@@ -137,4 +165,6 @@ SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "refused twin": _refused_twin,
     "cancelled at the end": _cancelled_at_the_end,
     "half requeued": _half_requeued,
+    "crowd": _crowd,
+    "long crowd": _long_crowd,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutation.guard import Guard
-from tests.mutation.guards import batches, commands, log, pool, settle, start
+from tests.mutation.guards import batches, commands, log, pool, settle, start, trains
 
 __all__ = ["GUARDS"]
 
@@ -16,4 +16,5 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *pool.GUARDS,
     *commands.GUARDS,
     *batches.GUARDS,
+    *trains.GUARDS,
 )
