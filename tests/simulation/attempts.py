@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -178,7 +179,8 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
     holder = next(it for it in seen.world.incarnations if it.nonce == earlier.nonce)
     if _was_frozen_giving_back(seen, seen.log(earlier.kind, earlier.job_id)):
         return True
-    if holder.freezes or (earlier.run < later.run and holder.cuts):
+    frozen = any(began <= _end(earlier) and ended >= earlier.began - ACK_WAIT_S for began, ended in holder.freezes)
+    if frozen or (earlier.run < later.run and holder.cuts):
         # Who is cut off does not hear of a cancel, after which a batch may run its child again at once.
         return True
     # Between the two, someone may have taken over what the server had handed out twice.
@@ -189,6 +191,10 @@ def _is_excused(seen: Evidence, earlier: Entry, later: Entry) -> bool:
         and it.event.delivery.sequence in seen.world.strikes.twice
         for it in seen.log(later.kind, later.job_id)
     )
+
+
+def _end(entry: Entry) -> float:
+    return math.inf if entry.ended is None else entry.ended
 
 
 def _was_frozen_giving_back(seen: Evidence, log: list[Written]) -> bool:

@@ -125,7 +125,7 @@ TRAINS: Final = Flavour(
         ("drain", "run", "before"),
     ),
     twins=6,
-    scenes=("crowd", "crowd", "long crowd"),
+    scenes=("crowd", "crowd and crash", "long crowd"),
 )
 BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, TRAINS, BATCHES)
 

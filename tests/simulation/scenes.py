@@ -127,7 +127,7 @@ def _refused_twin() -> Scene:
     )
 
 
-def _crowd() -> Scene:
+def _crowd(*faults: Fault) -> Scene:
     """Many short jobs at once, children and twins among them; some are cancelled while others still run."""
     members = [Member(key=f"c{number}", kind="short", takes_s=0.3 * number) for number in range(5)]
     sendings = [Sending(2.5, subjects.job("group"), msgspec.json.encode(Group(id="x0", members=members)))]
@@ -136,14 +136,7 @@ def _crowd() -> Scene:
         late = {DEADLINE: "2.5"} if number % 4 == 1 else {}
         sendings += [Sending(2.5, subjects.job("short"), body, late)] * (2 if number % 5 == 0 else 1)
     sendings += [Sending(2.5, subjects.cancel("short", job_id)) for job_id in ("x2", "x7", "x0-c3")]
-    return Scene(
-        sendings,
-        [
-            Fault("slow", "completed", "before", 1, 2.5, 2.0, about=".x3"),
-            Fault("lost reply", "started", "after", 1, 2.5, 0.0, about=".x9"),
-        ],
-        alone_s=9.0,
-    )
+    return Scene(sendings, [*faults], alone_s=9.0)
 
 
 def _long_crowd() -> Scene:
@@ -165,6 +158,10 @@ SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "refused twin": _refused_twin,
     "cancelled at the end": _cancelled_at_the_end,
     "half requeued": _half_requeued,
-    "crowd": _crowd,
+    "crowd": lambda: _crowd(
+        Fault("slow", "completed", "before", 1, 2.5, 2.0, about=".x3"),
+        Fault("lost reply", "started", "after", 1, 2.5, 0.0, about=".x4"),
+    ),
+    "crowd and crash": lambda: _crowd(Fault("crash", "completed", "before", 1, 2.5, 0.0, about=".x6")),
     "long crowd": _long_crowd,
 }

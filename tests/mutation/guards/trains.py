@@ -34,7 +34,7 @@ GUARDS: Final = (
         "train: same write again",
         "whoever gets off with a write that may have been stored sends that very write again",
         (Edit(TRAIN, "self._let_off(worker, command, begun=write)", "self._let_off(worker, command)"),),
-        6,
+        38,
     ),
     Guard(
         "train: terminal before ack",
@@ -49,7 +49,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        6,
+        30,
     ),
     Guard(
         "train: only the guilty pays",
@@ -67,7 +67,7 @@ GUARDS: Final = (
         "train: a lost lease ends the call",
         "a call in which a job's lease is lost is dead before the lease ends",
         (Edit(TRAIN, "worker.on_lost = seat.cancel", "pass"),),
-        6,
+        54,
     ),
     Guard(
         "train: lost, and still on it",
