@@ -46,6 +46,13 @@ class Failpoint:
         if self.meets(step, side, subject):
             die()
 
+    def come_by_all(self, step: str | None, side: Side, subjects: Sequence[str]) -> None:
+        """As `come_by` for each; where there are several also as `shared <step>`."""
+        for subject in subjects:
+            self.come_by(step, side, subject)
+            if len(subjects) > 1:
+                self.come_by(f"shared {step}", side, subject)
+
     @contextmanager
     def around(self, step: str | None, subject: str) -> Iterator[None]:
         """Before the block, and after it: also where it was refused, but not where it was cancelled."""
@@ -78,11 +85,11 @@ class FailingBus:
             return await self._bus.publish(subject, body, headers)
 
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
-        for message in messages:
-            self._point.come_by(_published(message.subject), "before", message.subject)
+        # A train's events are all of one name.
+        step, subjects = _published(messages[0].subject), [message.subject for message in messages]
+        self._point.come_by_all(step, "before", subjects)
         answers = await self._bus.publish_many(messages)
-        for message in messages:
-            self._point.come_by(_published(message.subject), "after", message.subject)
+        self._point.come_by_all(step, "after", subjects)
         return answers
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -115,13 +122,11 @@ class FailingBus:
         await self._settle("ack", delivery, lambda: self._bus.ack(delivery))
 
     async def ack_many(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            self._point.come_by(step_of("ack", delivery.subject), "before", delivery.subject)
+        self._point.come_by_all("ack", "before", [delivery.subject for delivery in deliveries])
         await self._bus.ack_many(deliveries)
-        for delivery in deliveries:
-            if self._point.meets(step_of("ack", delivery.subject), "after", delivery.subject):
-                await self._bus.flush()
-                die()
+        # Nobody answers it. What was not flushed would never have been sent.
+        await self._bus.flush()
+        self._point.come_by_all("ack", "after", [delivery.subject for delivery in deliveries])
 
     async def nak(self, delivery: Delivery, delay_s: float = 0.0) -> None:
         await self._settle("nak", delivery, lambda: self._bus.nak(delivery, delay_s))
@@ -189,11 +194,9 @@ class _FailingReservation:
         return _FailingExecution(execution, self._point, call.job)
 
     def start_many(self, calls: Sequence[Call]) -> Batch:
-        for call in calls:
-            self._point.come_by("run", "before", call.job)
+        self._point.come_by_all("run", "before", [call.job for call in calls])
         batch = self._reservation.start_many(calls)
-        for call in calls:
-            self._point.come_by("run", "after", call.job)
+        self._point.come_by_all("run", "after", [call.job for call in calls])
         return _FailingBatch(batch, self._point, [call.job for call in calls])
 
     def release(self) -> None:
@@ -230,8 +233,7 @@ class _FailingBatch:
 
     async def ran(self) -> Ran:
         ran = await self._batch.ran()
-        for job in self._jobs:
-            self._point.come_by("outcome", "after", job)
+        self._point.come_by_all("outcome", "after", self._jobs)
         return ran
 
     async def stop(self, grace_s: float) -> None:

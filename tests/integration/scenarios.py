@@ -140,6 +140,13 @@ def one(kind: str, end: str, letter: str | None = None, value: int = 0) -> Calla
     return drive
 
 
+async def crowd(lane: Lane, job_id: str) -> Expected:
+    """So many jobs at once that some share a call."""
+    job_ids = [f"{job_id}-{number}" for number in range(60)]
+    await asyncio.gather(*(lane.send("brief", each) for each in job_ids))
+    return Expected(ends={("brief", each): "completed" for each in job_ids})
+
+
 async def nonsense(lane: Lane, job_id: str) -> Expected:
     """What does not decode."""
     sequence = await lane.publish("jobs.brief", "nonsense")

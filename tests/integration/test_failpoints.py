@@ -33,6 +33,7 @@ ACK_WAIT: Final = "JETRAY_GATEWAY_ACK_WAIT_S"
 CROWDED: Final = {"JETRAY_RETRY_DELAYED": "2"}
 
 BRIEF = Scenario(name="brief", drive=s.one("brief", "completed"))
+CROWD = Scenario(name="crowd", drive=s.crowd)
 SLOW = Scenario(name="slow", drive=s.one("slow", "completed"))
 LARGE = Scenario(name="large", drive=s.one("large", "completed"))
 TALKER = Scenario(name="talker", drive=s.one("talker", "completed"))
@@ -59,13 +60,15 @@ STRANGE = Scenario(name="strange", drive=s.strange)
 CANCEL_BATCH = Scenario(name="cancel batch", drive=s.cancel_batch)
 REPLAY_BATCH = Scenario(name="replay batch", drive=s.replay_batch)
 
-AFTER: Final = ("pull", "command", "outcome")
+AFTER: Final = ("pull", "command", "outcome", "shared outcome")
 """Steps that only end: before them the gateway waits, and has nothing in hand."""
 
 TABLE: Final[tuple[tuple[Scenario, tuple[tuple[str, int, str], ...]], ...]] = (
     # Step, the how-manieth time, and what its subject contains.
     (BRIEF, (("pull", 1, ""), ("reserve", 1, ""), ("started", 1, ""), ("run", 1, ""), ("outcome", 1, ""))),
     (BRIEF, (("completed", 1, ""), ("ack", 1, ""))),
+    (CROWD, (("shared started", 2, ""), ("shared run", 2, ""), ("shared outcome", 2, ""))),
+    (CROWD, (("shared completed", 2, ""), ("shared ack", 2, ""))),
     (SLOW, (("renew", 1, "jobs.slow"),)),
     (LARGE, (("store", 1, ""),)),
     (TALKER, (("frame", 1, ""), ("progress", 1, ""), ("emit", 1, ""), ("frame", 2, ""))),
