@@ -93,3 +93,19 @@ async def test_an_error_of_whoever_takes_leaves_the_connection_as_it_is(nats_url
     assert [str(error) for error in errors] == ["direct.a"]
     assert client.is_connected
     await client.close()
+
+
+@pytest.mark.server
+async def test_a_flush_that_nobody_waits_for_any_more_leaves_the_connection_as_it_is(nats_url: str) -> None:
+    client = DirectClient()
+    await client.connect(nats_url)
+    arrived: list[Arrived] = []
+    await client.subscribe_direct("direct.>", arrived.append)
+    with anyio.move_on_after(0):
+        await client.flush()
+    given_up = client._pongs[-1:]
+    await until(lambda: not client._pongs)
+    assert [future.cancelled() for future in given_up] == [True]
+    await client.publish("direct.a", b"1")
+    await until(lambda: bool(arrived))
+    await client.close()
