@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts import tokens
 from contracts.tokens import BadToken, as_token, is_token, short_hash, token_or_raise
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -51,3 +52,9 @@ def test_a_refusal_of_something_long_stays_short():
 def test_short_hash_is_a_prefix_of_the_sha256():
     assert short_hash("a-b") == sha256(b"a-b").hexdigest()[:16]
     assert is_token(short_hash("\udfff"))
+
+
+def test_what_is_too_long_is_not_remembered():
+    before = tokens._is_short_token.cache_info().currsize
+    assert not is_token("a" * 1_000_000)
+    assert tokens._is_short_token.cache_info().currsize == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -92,4 +93,18 @@ async def test_an_error_of_whoever_takes_leaves_the_connection_as_it_is(nats_url
     await until(lambda: bool(errors))
     assert [str(error) for error in errors] == ["direct.a"]
     assert client.is_connected
+    await client.close()
+
+
+@pytest.mark.server
+async def test_a_flush_that_nobody_waits_for_any_more_leaves_the_connection_as_it_is(nats_url: str) -> None:
+    client = DirectClient()
+    await client.connect(nats_url)
+    arrived: list[Arrived] = []
+    await client.subscribe_direct("direct.>", arrived.append)
+    given_up = asyncio.get_running_loop().create_future()
+    given_up.cancel()
+    await client._send_ping(given_up)
+    await client.publish("direct.a", b"1")
+    await until(lambda: bool(arrived))
     await client.close()

@@ -123,6 +123,31 @@ async def test_a_message_that_does_not_decode_costs_no_token(world: World) -> No
     assert isinstance(await jetray.end_of("puppet", "job-0", within_s=5), Completed)
 
 
+async def test_while_a_message_is_being_read_nobody_asks_again_and_again_for_its_token(world: World) -> None:
+    puppet = Puppet()
+    jetray = await world.gateway(puppet.kind, settings=limited(rate=1, burst=1))
+    limit, looks = jetray.rooms.limits._of["puppet"], 0
+    allowance = limit.allowance
+
+    def count(now: float) -> int | None:
+        nonlocal looks
+        looks += 1
+        assert looks < 1_000
+        return allowance(now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limit, "allowance", count)
+        visit = jetray.rooms.limits.visit("puppet")
+        assert visit is not None
+        jetray.gateway._notify_credits()
+        await anyio.sleep(10)
+        visit.leave(ran=False)
+        assert looks > 10, "it is found out soon that it has taken none"
+    puppet.say("job-0", 0)
+    await fill(jetray, "puppet", 1)
+    assert isinstance(await jetray.end_of("puppet", "job-0", within_s=5), Completed)
+
+
 async def test_what_has_ended_already_costs_no_token(world: World) -> None:
     puppet = Puppet()
     jetray = await world.gateway(puppet.kind, settings=limited(rate=0.01, burst=3))

@@ -270,3 +270,22 @@ async def test_what_arrives_while_a_lane_stops_is_given_back_at_once() -> None:
         again = await puller.receive()
     assert (again.body, again.number) == (b"1", 2)
     assert anyio.current_time() - began < 10, "its lease did not have to end first"
+
+
+async def test_whoever_takes_messages_finds_them_counted() -> None:
+    credit = Credit(of(4))
+    seen: list[int] = []
+
+    def handle(kind: Kind, deliveries: list[Delivery], settled: Settled) -> None:
+        seen.append(credit.held_of("echo") - len(deliveries))
+        for _ in deliveries:
+            settled()
+
+    bus = await connected()
+    async with anyio.create_task_group() as group:
+        group.start_soon(credit.serve)
+        group.start_soon(pull, bus, lane(), credit, handle)
+        await bus.publish("jobs.echo", b"1")
+        await anyio.sleep(1)
+        group.cancel_scope.cancel()
+    assert seen == [0]

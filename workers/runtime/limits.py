@@ -195,7 +195,9 @@ class _Limit:
             return None
         found = max(0, min(bucket.there(now) for bucket, _ in rooms) - self.arriving)
         if not found:
-            self.due = now + max(bucket.due(portion + self.arriving, now) for bucket, portion in rooms)
+            tokens_s = max(bucket.due(portion + self.arriving, now) for bucket, portion in rooms)
+            # None to wait for: all that can be are there, for messages that are not read yet and may need none.
+            self.due = now + (tokens_s or PORTION_S)
         return found
 
     def key_of(self, value: Any) -> str | bytes | None:

@@ -163,11 +163,10 @@ class _Seat:
         self._quiet_since = 0.0
 
     def took(self, deliveries: list[Delivery]) -> None:
-        """These are in hand."""
+        """These are in hand. Whoever says so notifies the credit."""
         self.held += len(deliveries)
         self.pending = deliveries[-1].pending
         self._quiet_since = anyio.current_time()
-        self._credit.notify()
 
     def settled(self) -> None:
         """One is in hand no more."""
@@ -216,9 +215,10 @@ async def pull(bus: Bus, lane: Lane, credit: Credit, handle: Handle) -> None:
         try:
             while True:
                 deliveries = await puller.receive_many()
-                # First the jobs, then the sums: what is decided about credit is nothing that they should wait for.
-                handle(lane.kind, deliveries, seat.settled)
                 seat.took(deliveries)
+                handle(lane.kind, deliveries, seat.settled)
+                # First the jobs, then the sums: what is decided about credit is nothing that they should wait for.
+                credit.notify()
         finally:
             seat.close()
             with anyio.CancelScope(shield=True):

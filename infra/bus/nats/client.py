@@ -1,12 +1,13 @@
 """nats-py's client, with a shorter way for what comes in thousands: answers to requests, and messages pulled.
 
 nats-py hands each message to the task of its subscription, through a queue. A direct subscription's messages are handed
-over where they are read instead, which takes a third of the time. It rests on one method of nats-py's that is not
-public; where a later release calls it no more, the messages still come, by nats-py's own way.
+over where they are read instead, which takes a third of the time. It rests on methods of nats-py's that are not
+public; where a later release calls them no more, the messages still come, by nats-py's own way.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -14,11 +15,14 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from infra.bus.nats.answers import parse_headers
 
 __all__ = ["Arrived", "DirectClient"]
 
+LEAVE_S: Final = 2.0
+"""How long a subscription that is left may hold up whoever leaves it."""
 _PLAIN: Final = b"NATS/1.0\r\n"
 """How headers begin that hold no status."""
 
@@ -51,12 +55,28 @@ class DirectClient(Client):
         self._direct[subscription._id] = take
         return subscription
 
+    async def leave(self, subscription: Subscription) -> None:
+        """Unsubscribe, once what is on its way has come, if the server says so soon."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+        except (NatsError, TimeoutError):
+            # Where the connection breaks meanwhile nats-py waits in vain, and would keep what it had not yet drained.
+            subscription._stop_processing()
+            self._remove_sub(subscription._id)
+
     async def write(self, frames: Sequence[bytes]) -> None:
         """Send what `framing.framed` made, all of it in one go. Raises nats-py's errors."""
         self.stats["out_msgs"] += len(frames)
         await self._send_command(b"".join(frames))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Whoever waited for it has given up. nats-py would stumble over that, and read nothing any more.
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         take = self._direct.get(sid)

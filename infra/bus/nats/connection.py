@@ -154,9 +154,11 @@ class NatsBus:
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
         """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order."""
         found = [_word_on(answer) for answer in await self._requests.request_many(messages)]
-        for index, answer in enumerate(found):
-            if isinstance(answer, NoSuchSubject):
-                found[index] = await self._nobody_takes(messages[index].subject, answer)
+        # Side by side: where nobody leads, each of these questions may take its whole time.
+        nowhere = [(index, answer) for index, answer in enumerate(found) if isinstance(answer, NoSuchSubject)]
+        asking = [self._nobody_takes(messages[index].subject, answer) for index, answer in nowhere]
+        for (index, _), error in zip(nowhere, await asyncio.gather(*asking), strict=True):
+            found[index] = error
         return found
 
     async def _nobody_takes(self, subject: str, error: NoSuchSubject) -> BusError:

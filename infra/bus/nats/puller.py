@@ -111,8 +111,8 @@ class NatsPuller:
         old, self._inbox = self._subscription, self._client.new_inbox()
         self._subscription = await self._client.subscribe_direct(f"{self._inbox}.>", self._received)
         if old is not None:
-            # Draining takes what is still on its way to the old inbox; dropped, it would wait out its lease.
-            await old.drain()  # type: ignore[no-untyped-call]
+            # That takes what is still on its way to the old inbox; dropped, it would wait out its lease.
+            await self._client.leave(old)
 
     async def _ask(self) -> None:
         now = asyncio.get_running_loop().time()
