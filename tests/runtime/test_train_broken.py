@@ -146,7 +146,7 @@ async def test_a_job_that_never_ends_leaves_the_others_half_of_their_time(world:
 
 def _lose(member: Member, job_id: str) -> None:
     [worker] = member.rooms.live.hands("errand", job_id)
-    lease = worker._lease
+    lease = worker.lease
     member.rooms.leases._give_up(lease)
 
 

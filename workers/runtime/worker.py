@@ -1,11 +1,11 @@
-"""One delivery of one job: carries out what `core.lifecycle` decides, and answers with what came of it."""
+"""One delivery of one job in this gateway's hands, from its arrival to its settling."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import anyio
 import msgspec
@@ -14,22 +14,20 @@ from anyio.abc import TaskGroup
 from contracts.calls import Call, Outcome
 from contracts.codec import encode
 from contracts.events import LogEvent, Requeued, Started
-from contracts.fleet import IntakeRefused
-from infra.bus.base import Delivery, NoSuchSubject, StreamFull, TooLarge
+from infra.bus.base import Delivery
 from infra.pool.base import Reservation
 from workers.core import job as core
 from workers.core.job import Job, Phase
 from workers.core.lifecycle import decide
 from workers.core.log import LogView
 from workers.kinds.registry import Kind
-from workers.runtime.attempt import Attempt, call_for, outcome_stimulus
-from workers.runtime.conduct import Conduct
+from workers.runtime.attempt import call_for, outcome_stimulus
+from workers.runtime.hands import Hands
 from workers.runtime.inbox import Inbox
 from workers.runtime.intake import Received
 from workers.runtime.journal import Write, Written
 from workers.runtime.lease import Lease
 from workers.runtime.quarantine import Undecided
-from workers.runtime.reissue import reissue
 from workers.runtime.rooms import Rooms
 
 __all__ = ["Worker"]
@@ -37,8 +35,6 @@ __all__ = ["Worker"]
 log = logging.getLogger("jetray.worker")
 
 LAST_NAK_S = 1.0
-LOOK_AGAIN_S = 0.05
-"""Before the log is read again, where another delivery here is just opening the attempt."""
 
 
 class Stoppable(Protocol):
@@ -64,19 +60,16 @@ class Worker:
         self._terms = rooms.terms[kind.name]
         self._settled = settled
         self._inbox: Inbox[core.Stimulus] = Inbox()
+        self._hands: Hands | None = None
         self._held: anyio.CancelScope | None = None
         self._reading: anyio.CancelScope | None = None
         self._queueing: anyio.CancelScope | None = None
-        self._attempt_over: anyio.Event | None = None
         self._interrupted = False
         self._grace_s = rooms.settings.gateway.grace_s
-        self._reservation: Reservation | None = None
-        self._begun: Write | None = None
         self._told: LogView | None = None
         self._visit = rooms.limits.visit(kind.name)
-        self._ran: core.Run | None = None
         self._drained = False
-        self._lease: Lease
+        self.lease: Lease
         self.delivery = delivery
         self.received: Received
         self.job: Job | None = None
@@ -97,7 +90,7 @@ class Worker:
 
     def lost_by(self, now: float | None = None) -> bool:
         """The same, for whoever asks this of many at one time on the loop's clock."""
-        return self._rooms.leases.check(self._lease, now)
+        return self._rooms.leases.check(self.lease, now)
 
     async def run(self) -> None:
         """To the end of what this gateway may do with the delivery."""
@@ -109,7 +102,7 @@ class Worker:
 
         `begun` is the write of a first command to append, which may have been sent already.
         """
-        self.attempt, self._begun = None, begun
+        self.attempt, self._own_hands().begun = None, begun
         await self._alone(lambda: self._drive(commands))
 
     async def go_on_with(self, outcome: Outcome, call: Call) -> None:
@@ -130,7 +123,7 @@ class Worker:
 
     async def go_on_alone(self, reservation: Reservation) -> None:
         """By itself from here on: it has a slot."""
-        self._reservation = reservation
+        self._own_hands().reservation = reservation
         await self._alone(lambda: self._drive(self.begin(reservation.actor)))
 
     def board(self, received: Received) -> None:
@@ -147,12 +140,12 @@ class Worker:
             if self._rooms.live.runner(ticket.kind, ticket.job_id) in (None, self):
                 self._rooms.fleet.forget(ticket.kind, ticket.job_id)
         self._rooms.live.leave(self)
-        self._rooms.leases.release(self._lease)
-        if self._reservation is not None:
-            self._reservation.release()
+        self._rooms.leases.release(self.lease)
+        if self._hands is not None:
+            self._hands.release()
         self._settled()
         # These lead back here: without them nobody need look for a cycle.
-        self.attempt, self.on_lost, self.on_ran = None, _nothing, _nothing
+        self._hands, self.attempt, self.on_lost, self.on_ran = None, None, _nothing, _nothing
 
     def admit(self) -> bool:
         """Whether the limits of its kind let it go on, now that it is read. If not it is to `turn_away`."""
@@ -176,7 +169,7 @@ class Worker:
         return job is not None and self._rooms.live.runner(job.ticket.kind, job.ticket.job_id) is self
 
     def _hold(self, job_id: str) -> None:
-        self._lease = self._rooms.leases.hold(self.delivery, self._lose)
+        self.lease = self._rooms.leases.hold(self.delivery, self._lose)
         # Under no id as yet, where it must be read first: so a gateway that drains knows of it.
         self._rooms.live.enter(self, self._kind.name, job_id)
 
@@ -201,7 +194,8 @@ class Worker:
         if not self.admit():
             await self._turn_away()
         elif await self._reserve():
-            await self._drive(self.begin(None if self._reservation is None else self._reservation.actor))
+            reservation = self._own_hands().reservation
+            await self._drive(self.begin(None if reservation is None else reservation.actor))
         else:
             await self._rooms.settle.nak(self.delivery, 0.0)
 
@@ -233,8 +227,8 @@ class Worker:
         """Carry on under a newer delivery of the same job; False where the attempt is over."""
         if self.job is None or self.job.phase not in (Phase.RUNNING, Phase.REPORTING):
             return False
-        self.delivery = self._lease.delivery = delivery
-        self._lease.renewed = lease.renewed
+        self.delivery = self.lease.delivery = delivery
+        self.lease.renewed = lease.renewed
         self._inbox.put(core.Adopted(received.ticket))
         return True
 
@@ -317,7 +311,7 @@ class Worker:
 
     async def give_back(self) -> None:
         """What a drain could not bring to its end in time, as while EVENTS is full, comes back at once all the same."""
-        if self._drained and not self._lease.lost:
+        if self._drained and not self.lease.lost:
             with anyio.move_on_after(LAST_NAK_S, shield=True):
                 await self._rooms.settle.nak(self.delivery, 0.0)
 
@@ -326,10 +320,17 @@ class Worker:
         if self._kind.is_batch or self.received.error is not None:
             return True
         with anyio.CancelScope() as self._queueing:
-            self._reservation = await self._slot()
-        return self._reservation is not None
+            self._own_hands().reservation = await self.slot()
+        return self._own_hands().reservation is not None
 
-    async def _slot(self) -> Reservation:
+    def _own_hands(self) -> Hands:
+        """Whoever goes by itself needs them."""
+        if self._hands is None:
+            self._hands = Hands(self._rooms, self._kind, self)
+        return self._hands
+
+    async def slot(self) -> Reservation:
+        """A slot of its profile, waited for."""
         return await self._rooms.pool.reserve(self._terms.profile, exclusive=self._kind.exclusive)
 
     async def _drive(self, commands: Sequence[core.Command]) -> None:
@@ -345,7 +346,7 @@ class Worker:
         while True:
             answer: core.Stimulus | None = None
             for command in commands:
-                answer = await self._carry_out(command, group)
+                answer = await self._own_hands().carry_out(command, group)
             assert self.job is not None
             if self.job.phase is Phase.SETTLED:
                 return
@@ -355,138 +356,12 @@ class Worker:
                 return
             commands = self.step(stimulus)
 
-    async def _carry_out(self, command: core.Command, group: TaskGroup | None) -> core.Stimulus | None:
-        return await _HANDS[type(command)](self, command, group)
-
-    async def _append(self, command: core.Append, group: TaskGroup | None) -> core.Stimulus:
-        write, self._begun = self._begun or self.prepare(command), None
-        done = await self._rooms.journal.finish(write)
-        if isinstance(done, Written):
-            return self.stored(command.event, done)
-        return core.LogRead(self._seen(done))
-
-    async def _read(self, command: core.Read, group: TaskGroup | None) -> core.Stimulus:
-        ticket = self.received.ticket
-        return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
-
-    async def _probe(self, command: core.Probe, group: TaskGroup | None) -> core.Stimulus:
-        stream, _, sequence = command.origin.partition(":")
-        return core.Probed(await self._rooms.journal.exists(stream, int(sequence)))
-
-    async def _run(self, command: core.Run, group: TaskGroup | None) -> None:
-        self._ran = command
-        self._rooms.live.runs(self)
-        self.attempt = scope = anyio.CancelScope()
-        over = self._attempt_over = anyio.Event()
-        if group is not None:
-            group.start_soon(self._attempt_it, command, scope, over)
-        elif self.interrupted:
-            # It must not even begin: what was cancelled by then never runs.
-            over.set()
-        else:
-            await self._attempt_it(command, scope, over)
-
-    async def _attempt_it(self, command: core.Run, scope: anyio.CancelScope, over: anyio.Event) -> None:
-        try:
-            with scope:
-                if self._kind.is_batch:
-                    await self._conduct(command)
-                else:
-                    await self._attempt_on_pool(command.started)
-        finally:
-            over.set()
-
-    async def _conduct(self, command: core.Run) -> None:
-        conduct = Conduct(self._rooms, self._kind, self.received, command.started, self._hear)
-        if command.asked is not None:
-            await conduct.cancel(command.asked)
-        elif command.error is not None:
-            await conduct.give_up(command.error, "the batch was lost too often")
-        else:
-            await conduct.run()
-
-    async def _end_children(self, command: core.EndChildren, group: TaskGroup | None) -> None:
-        assert self._ran is not None, "a batch is cancelled by its holder once it has begun"
-        await self._stop(core.Stop(), group)
-        await self._run(core.Run(self._ran.started, asked=command.asked), group)
-
-    async def _attempt_on_pool(self, started: Started) -> None:
-        reservation, self._reservation = self._reservation or await self._slot(), None
-        attempt = Attempt(self._rooms.bus, self._rooms.store, self._hear, lambda: self._grace_s)
-        began = anyio.current_time()
-        await attempt.run(reservation, self.call(started))
-        self.on_ran(1, anyio.current_time() - began)
-
-    def _hear(self, stimulus: core.Stimulus) -> None:
+    def hear(self, stimulus: core.Stimulus) -> None:
         """From the attempt. Of reports that wait to be appended, as while EVENTS is full, only the last is worth it."""
         if isinstance(stimulus, core.Reported):
             self._inbox.put_latest(stimulus)
         else:
             self._inbox.put(stimulus)
-
-    async def _stop(self, command: core.Stop, group: TaskGroup | None) -> None:
-        if self.attempt is not None and self._attempt_over is not None:
-            self.attempt.cancel()
-            await self._attempt_over.wait()
-
-    async def _bury(self, command: core.Bury, group: TaskGroup | None) -> core.Stimulus:
-        sequence = await self._rooms.settle.bury(
-            self.delivery, self.received.ticket, command.reason, run=command.run, attempts=command.attempts
-        )
-        return core.Buried(sequence)
-
-    async def _refuse(self, command: core.Refuse, group: TaskGroup | None) -> None:
-        ticket = self.received.ticket
-        sequence = await self._rooms.settle.bury(self.delivery, ticket, command.reason, run=ticket.run or 1, attempts=0)
-        self._rooms.fleet.say(
-            IntakeRefused, kind=ticket.kind, job_id=ticket.job_id, reason=command.reason, dlq_sequence=sequence
-        )
-        await self._rooms.settle.pay_refused(ticket, sequence)
-
-    async def _pay(self, command: core.Pay, group: TaskGroup | None) -> None:
-        await self._rooms.settle.pay(self.received.ticket, command.end, command.sequence)
-
-    async def _hand_over(self, command: core.HandOver, group: TaskGroup | None) -> core.Stimulus:
-        ticket = self.received.ticket
-        runner = self._rooms.live.runner(ticket.kind, ticket.job_id)
-        if runner is not None and runner.adopt(self.received, self.delivery, self._lease):
-            return core.HandedOver()
-        await anyio.sleep(LOOK_AGAIN_S)
-        return core.LogRead(self._seen(await self._rooms.journal.read(ticket.kind, ticket.job_id)))
-
-    async def _ack(self, command: core.Ack, group: TaskGroup | None) -> None:
-        await self._rooms.settle.ack(self.delivery)
-
-    async def _nak(self, command: core.Nak, group: TaskGroup | None) -> None:
-        await self._rooms.settle.nak(self.delivery, command.delay_s)
-        self._rooms.delayed.gave_back(self.delivery, command.delay_s)
-
-    async def _move(self, command: core.Move, group: TaskGroup | None) -> core.Stimulus:
-        ticket, delivery = self.received.ticket, self.delivery
-        try:
-            await reissue(
-                self._rooms.bus,
-                kind=ticket.kind,
-                job_id=ticket.job_id,
-                run=command.run,
-                body=delivery.body,
-                originals=delivery.headers,
-                subject=delivery.subject,
-                message_id=command.message_id,
-                origin=ticket.origin,
-                unless=(NoSuchSubject, StreamFull),
-            )
-        except (NoSuchSubject, StreamFull, TooLarge) as error:
-            log.warning("%s: stays where it is, the tail of its queue does not take it: %s", self, error)
-            return core.MovedOn(done=False)
-        return core.MovedOn(done=True)
-
-    async def _leave(self, command: core.Leave, group: TaskGroup | None) -> None:
-        log.info("%s: not ours to settle any more", self)
-
-    def _seen(self, view: LogView) -> LogView:
-        """The log as this worker must take it: a job runs here only if another worker runs it."""
-        return msgspec.structs.replace(view, running=self._rooms.live.elsewhere(self, view.opening))
 
     def _is_news(self, view: LogView) -> bool:
         return self.job is not None and self.job.phase is Phase.RUNNING and view.sequence > self.job.sequence
@@ -516,22 +391,3 @@ _MAY_DELAY: Final = (core.LogRead, core.Raised, core.Gone)
 
 def _nothing(*_: object) -> None:
     pass
-
-
-_HANDS: dict[type, Callable[[Worker, Any, TaskGroup | None], Awaitable[core.Stimulus | None]]] = {
-    core.Append: Worker._append,
-    core.Read: Worker._read,
-    core.Probe: Worker._probe,
-    core.Run: Worker._run,
-    core.EndChildren: Worker._end_children,
-    core.Stop: Worker._stop,
-    core.Bury: Worker._bury,
-    core.Refuse: Worker._refuse,
-    core.Pay: Worker._pay,
-    core.HandOver: Worker._hand_over,
-    core.Ack: Worker._ack,
-    core.Nak: Worker._nak,
-    core.Move: Worker._move,
-    core.Leave: Worker._leave,
-}
-"""Who carries out which command."""
