@@ -75,7 +75,7 @@ GUARDS: Final = (
         (
             Edit(
                 TRAIN,
-                """            if worker.lost:
+                """            if worker.lost_by(now):
                 self._alight(worker)
             elif isinstance(outcome, Returned)""",
                 """            if False:
@@ -91,8 +91,8 @@ GUARDS: Final = (
         (
             Edit(
                 TRAIN,
-                "if end.parent is None and worker.received.ticket.parent is None:",
-                "if end is not None:",
+                "stored = await self._rooms.settle.pay_many(owed)",
+                "stored = [True] * len(owed)",
             ),
         ),
         6,
