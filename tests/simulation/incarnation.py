@@ -280,6 +280,10 @@ class _Pool(MemoryPool):
     async def reserve(self, profile: str, *, exclusive: bool) -> Reservation:
         return _Seat(await super().reserve(profile, exclusive=exclusive), self.shared)
 
+    def reserve_now(self, profile: str, *, exclusive: bool) -> Reservation | None:
+        seat = super().reserve_now(profile, exclusive=exclusive)
+        return None if seat is None else _Seat(seat, self.shared)
+
 
 class _Seat:
     def __init__(self, seat: Reservation, shared: list[list[AttemptKey]]) -> None:

@@ -136,6 +136,10 @@ def _crowd(*faults: Fault) -> Scene:
         late = {DEADLINE: "2.5"} if number % 4 == 1 else {}
         sendings += [Sending(2.5, subjects.job("short"), body, late)] * (2 if number % 5 == 0 else 1)
     sendings += [Sending(2.5, subjects.cancel("short", job_id)) for job_id in ("x2", "x7", "x0-c3")]
+    # Once more when they are over: of these trains everybody gets off.
+    sendings += [
+        Sending(7.5, subjects.job("short"), msgspec.json.encode(Task(id=f"x{n}", value=n))) for n in (0, 0, 4, 4, 8, 8)
+    ]
     return Scene(sendings, [*faults], alone_s=9.0)
 
 
@@ -145,7 +149,7 @@ def _long_crowd() -> Scene:
         Sending(2.5, subjects.job("short"), msgspec.json.encode(Task(id=f"x{number}", takes_s=4.0)))
         for number in range(14)
     ]
-    return Scene(sendings, [Fault("partition", "run", "before", 1, 2.5, 14.0, about=".x9")], alone_s=18.0)
+    return Scene(sendings, [Fault("partition", "run", "before", 1, 2.5, 14.0, about=".x9")], alone_s=12.0)
 
 
 SCENES: Final[Mapping[str, Callable[[], Scene]]] = {

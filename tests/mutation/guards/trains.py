@@ -9,7 +9,6 @@ from tests.mutation.guard import Edit, Guard
 __all__ = ["GUARDS"]
 
 TRAIN: Final = "workers/runtime/train.py"
-PLATFORM: Final = "workers/runtime/platform.py"
 WORKER: Final = "workers/runtime/worker.py"
 TAKEN_APART: Final = "self._part(worker, worker.go_on_after, core.TakenApart(outcome.error))"
 
@@ -34,56 +33,19 @@ GUARDS: Final = (
         "train: same write again",
         "whoever gets off with a write that may have been stored sends that very write again",
         (Edit(TRAIN, "self._let_off(worker, command, begun=write)", "self._let_off(worker, command)"),),
-        38,
-    ),
-    Guard(
-        "train: terminal before ack",
-        "on a train, too, the end is stored before the message is acknowledged",
-        (
-            Edit(
-                TRAIN,
-                "            await self._settle(await self._append(riders))\n",
-                """            if riders:
-                await self._rooms.settle.ack_many([worker.delivery for worker, _ in riders])
-            await self._settle(await self._append(riders))
-""",
-            ),
-        ),
-        30,
+        22,
     ),
     Guard(
         "train: only the guilty pays",
         "a job whose call died among others spends nothing",
         (Edit(TRAIN, TAKEN_APART, "self._part(worker, worker.go_on_with, outcome, call)"),),
-        4,
+        14,
     ),
     Guard(
         "train: nobody pays for time",
         "a job whose time another may have used up spends nothing",
         (Edit(TRAIN, "(died or _ran_out(outcome))", "died"),),
-        6,
-    ),
-    Guard(
-        "train: a lost lease ends the call",
-        "a call in which a job's lease is lost is dead before the lease ends",
-        (Edit(TRAIN, "worker.on_lost = seat.cancel", "pass"),),
-        54,
-    ),
-    Guard(
-        "train: lost, and still on it",
-        "whose lease was lost while the call ran is dropped: its result changes nothing",
-        (
-            Edit(
-                TRAIN,
-                """            if worker.lost:
-                self._alight(worker)
-            elif isinstance(outcome, Returned)""",
-                """            if False:
-                self._alight(worker)
-            elif isinstance(outcome, Returned)""",
-            ),
-        ),
-        6,
+        79,
     ),
     Guard(
         "train: notice of a child",
@@ -91,8 +53,8 @@ GUARDS: Final = (
         (
             Edit(
                 TRAIN,
-                "if end.parent is None and worker.received.ticket.parent is None:",
-                "if end is not None:",
+                "stored = await self._rooms.settle.pay_many(owed)",
+                "stored = [True] * len(owed)",
             ),
         ),
         6,
@@ -101,25 +63,7 @@ GUARDS: Final = (
         "train: slot given back",
         "a train that nobody is left on gives its slot back",
         (Edit(TRAIN, "        finally:\n            reservation.release()\n", ""),),
-        6,
-    ),
-    Guard(
-        "platform: slot given back",
-        "a slot that nobody waits for any more is given back",
-        (Edit(PLATFORM, "                reservation.release()\n", "                pass\n"),),
-        18,
-    ),
-    Guard(
-        "platform: given back at the end",
-        "who waits for a slot while the gateway drains is given back at once",
-        (
-            Edit(
-                PLATFORM,
-                "        self._closed = True\n        await self._give_back()\n",
-                "        self._closed = True\n",
-            ),
-        ),
-        70,
+        86,
     ),
     Guard(
         "active no more",
