@@ -29,7 +29,8 @@ from tests.simulation.kinds import KINDS, SimulatedHost
 from tests.simulation.ledger import AttemptKey, Ledger
 from workers.core.sizing import Sizing
 from workers.kinds.registry import Kind
-from workers.runtime.gateway import Gateway, describe_kinds
+from workers.runtime.gateway import Gateway
+from workers.runtime.offer import describe_kinds
 from workers.runtime.quarantine import Quarantine
 from workers.settings import Settings
 

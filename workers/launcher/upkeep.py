@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts import asyncapi
 from infra.bus.nats import connect
 from workers.kinds.registry import load
-from workers.runtime.gateway import describe_kinds
+from workers.runtime.offer import describe_kinds
 from workers.runtime.topology import topology
 from workers.settings import Settings, check_kinds
 

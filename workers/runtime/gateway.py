@@ -14,11 +14,10 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from contracts import asyncapi, catalogue
 from contracts.fleet import GatewayDraining, GatewayStarted, GatewayStopped, Versions
 from contracts.inbound import Limits
-from contracts.subjects import JOBS, KINDS
-from infra.bus.base import Bus, Delivery, TooLarge
+from contracts.subjects import JOBS
+from infra.bus.base import Bus, Delivery
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
 from workers.core.credit import ahead
@@ -35,6 +34,7 @@ from workers.runtime.lease import Leases
 from workers.runtime.leftovers import Leftovers
 from workers.runtime.limits import Limits as KindLimits
 from workers.runtime.live import Live
+from workers.runtime.offer import tell_kinds
 from workers.runtime.platform import Platform
 from workers.runtime.pressure import Pressure
 from workers.runtime.pull import Credit, Lane, Settled, pull
@@ -304,16 +304,8 @@ class Gateway:
         work.cancel_scope.cancel()
 
     async def _tell_kinds(self) -> None:
-        """Put each kind, and the whole as an AsyncAPI document, into KV `kinds`."""
-        infos = describe_kinds(self._rooms.settings, self._rooms.kinds)
-        bus = self._rooms.bus
-        for info in infos:
-            await bus.put(KINDS, info.name, catalogue.encode(info))
-        document = asyncapi.document(infos, version=self._rooms.fleet.versions.jetray)
-        try:
-            await bus.put(KINDS, catalogue.DOCUMENT_KEY, asyncapi.encode(document, indent=None))
-        except TooLarge as error:
-            log.warning("KV kinds goes without the AsyncAPI document; `jetray asyncapi` prints it: %s", error)
+        rooms = self._rooms
+        await tell_kinds(rooms.bus, rooms.settings, rooms.kinds, version=rooms.fleet.versions.jetray)
 
     async def _look_at_depths(self) -> None:
         await self._rooms.depths.serve()
@@ -324,25 +316,3 @@ class Gateway:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(input_bytes=settings.limits.input_bytes, input_depth=settings.limits.input_depth)
-
-
-def describe_kinds(settings: Settings, kinds: Mapping[str, Kind]) -> list[catalogue.KindInfo]:
-    """What KV `kinds` tells of each."""
-    return [_describe(settings, kind) for _, kind in sorted(kinds.items())]
-
-
-def _describe(settings: Settings, kind: Kind) -> catalogue.KindInfo:
-    return catalogue.describe(
-        name=kind.name,
-        version=kind.version,
-        input_type=kind.input_type,
-        result_type=kind.result_type,
-        id_field=kind.id_field,
-        routes=[route.subject for route in settings.routes if route.kind == kind.name],
-        profile=None if kind.is_batch else terms.profile(settings, kind),
-        deadline_s=terms.deadline_s(settings, kind),
-        attempt_deadline_s=None if kind.is_batch else terms.attempt_deadline_s(settings, kind),
-        max_attempts=terms.policy(settings, kind).max_attempts,
-        batch=kind.is_batch,
-        doc=kind.doc,
-    )
