@@ -18,7 +18,7 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
-from anyio.abc import Process, UNIXSocketStream
+from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec.structs import replace
 
@@ -103,7 +103,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             self._stream = await UNIXSocketStream.from_socket(ours)
-            self._reader = BufferedByteReceiveStream(self._stream)
+            self._reader = BufferedByteReceiveStream(_Readable(ours))
             self._process = await anyio.open_process(
                 [sys.executable, "-P", "-m", "infra.pool.child", str(theirs.fileno()), self._name],
                 stdin=subprocess.DEVNULL,
@@ -223,6 +223,26 @@ class _Child:
             return decode_up(await self._reader.receive_exactly(LENGTH.unpack(head)[0]))
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise ActorLost(await self._end()) from error
+
+
+class _Readable(ByteReceiveStream):
+    """What a socket says. anyio's own stream loses its temper where it is cancelled just as something arrives."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        self._raw = raw
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        await anyio.wait_readable(self._raw)
+        try:
+            data = self._raw.recv(max_bytes)
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def aclose(self) -> None:
+        """The socket is closed by whoever writes to it."""
 
 
 def _python_path() -> str:

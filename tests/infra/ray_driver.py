@@ -22,10 +22,12 @@ from tests.conformance.pool.worlds import begin, call, finish, is_running, under
 async def main(address: str | None) -> None:
     signal.signal(signal.SIGTERM, on_sigterm)
     events: list[PoolEvent] = []
-    restarted = [anyio.Event(), anyio.Event()]
+    created, restarted = anyio.Event(), [anyio.Event(), anyio.Event()]
 
     def listen(event: PoolEvent) -> None:
         events.append(event)
+        if event.what == "created":
+            created.set()
         if event.what == "restarted":
             next(event for event in restarted if not event.is_set()).set()
 
@@ -40,6 +42,7 @@ async def main(address: str | None) -> None:
             execution = await begin(pool, call("persists", streams=True))
             beside.cancel_scope.cancel()
         pid = await underway(execution)
+        await created.wait()
         await execution.stop(0.1)
         seen["killed"] = not is_running(pid)
         # Of an actor that dies by itself Ray would tell on standard output, which is the report's alone.

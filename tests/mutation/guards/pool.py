@@ -9,6 +9,7 @@ from tests.mutation.guard import Edit, Guard
 __all__ = ["GUARDS"]
 
 WORKER: Final = "workers/runtime/worker.py"
+HANDS: Final = "workers/runtime/hands.py"
 
 GUARDS: Final = (
     Guard(
@@ -47,7 +48,7 @@ GUARDS: Final = (
     Guard(
         "slots released",
         "a delivery that comes to no attempt gives its slot back",
-        (Edit(WORKER, "self._reservation.release()", "pass"),),
+        (Edit(HANDS, "self.reservation.release()", "pass"),),
         0,
     ),
     Guard(
