@@ -47,7 +47,7 @@ GUARDS: Final = (
     Guard(
         "slots released",
         "a delivery that comes to no attempt gives its slot back",
-        (Edit(WORKER, "self._reservation.release()", "pass"),),
+        (Edit("workers/runtime/hands.py", "self.reservation.release()", "pass"),),
         0,
     ),
     Guard(

@@ -10,7 +10,7 @@ __all__ = ["GUARDS"]
 
 OPENING: Final = "workers/core/opening.py"
 ENDING: Final = "workers/core/ending.py"
-WORKER: Final = "workers/runtime/worker.py"
+HANDS: Final = "workers/runtime/hands.py"
 CLIENT: Final = "infra/bus/memory/client.py"
 FENCED: Final = "return settled(job, *first, Leave())"
 
@@ -20,12 +20,12 @@ GUARDS: Final = (
         "the end is stored before the message is acknowledged",
         (
             Edit(
-                WORKER,
+                HANDS,
                 "        done = await self._rooms.journal.finish(write)\n",
                 """        from contracts.events import is_terminal
 
         if is_terminal(command.event):
-            await self._rooms.settle.ack(self.delivery)
+            await self._rooms.settle.ack(self._worker.delivery)
         done = await self._rooms.journal.finish(write)
 """,
             ),
@@ -85,9 +85,13 @@ GUARDS: Final = (
         "`failed` names a dead letter that is stored already",
         (
             Edit(
-                WORKER,
+                HANDS,
                 """        sequence = await self._rooms.settle.bury(
-            self.delivery, self.received.ticket, command.reason, run=command.run, attempts=command.attempts
+            self._worker.delivery,
+            self._worker.received.ticket,
+            command.reason,
+            run=command.run,
+            attempts=command.attempts,
         )
         return core.Buried(sequence)""",
                 "        return core.Buried(1)",
@@ -104,7 +108,7 @@ GUARDS: Final = (
     Guard(
         "refused child is told",
         "the batch of a child that is refused hears of it",
-        (Edit(WORKER, "await self._rooms.settle.pay_refused(ticket, sequence)", "pass"),),
+        (Edit(HANDS, "await self._rooms.settle.pay_refused(ticket, sequence)", "pass"),),
         0,
     ),
     Guard(
@@ -159,7 +163,7 @@ GUARDS: Final = (
     Guard(
         "a copy names the origin",
         "a message that was moved is the log's own, and no stranger's",
-        (Edit(WORKER, "origin=ticket.origin,", "origin=None,"),),
+        (Edit(HANDS, "origin=ticket.origin,", "origin=None,"),),
         5,
     ),
 )
