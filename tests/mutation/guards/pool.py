@@ -9,7 +9,6 @@ from tests.mutation.guard import Edit, Guard
 __all__ = ["GUARDS"]
 
 WORKER: Final = "workers/runtime/worker.py"
-HANDS: Final = "workers/runtime/hands.py"
 
 GUARDS: Final = (
     Guard(
@@ -48,7 +47,7 @@ GUARDS: Final = (
     Guard(
         "slots released",
         "a delivery that comes to no attempt gives its slot back",
-        (Edit(HANDS, "self.reservation.release()", "pass"),),
+        (Edit("workers/runtime/hands.py", "self.reservation.release()", "pass"),),
         0,
     ),
     Guard(

@@ -86,9 +86,12 @@ GUARDS: Final = (
         (
             Edit(
                 HANDS,
-                """        delivery, ticket = self._worker.delivery, self._worker.received.ticket
-        sequence = await self._rooms.settle.bury(
-            delivery, ticket, command.reason, run=command.run, attempts=command.attempts
+                """        sequence = await self._rooms.settle.bury(
+            self._worker.delivery,
+            self._worker.received.ticket,
+            command.reason,
+            run=command.run,
+            attempts=command.attempts,
         )
         return core.Buried(sequence)""",
                 "        return core.Buried(1)",
