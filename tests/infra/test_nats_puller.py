@@ -16,6 +16,7 @@ from contracts import subjects
 from infra.bus.embedded import nats_server
 from infra.bus.nats import connect
 from infra.bus.nats.connection import NatsBus
+from infra.bus.nats.puller import NatsPuller
 from tests.runtime.world import settings
 from workers.runtime.topology import topology
 
@@ -53,3 +54,14 @@ async def test_an_old_inbox_that_cannot_be_drained_does_not_end_the_pull(
             delivery = await puller.receive()
         assert delivery.body == b"1"
         assert len(bus._client._subs) == kept, "the old inbox is forgotten"
+
+
+async def test_whoever_receives_hears_what_ended_the_asking(bus: NatsBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(puller: NatsPuller) -> None:
+        raise LookupError("a bug")
+
+    async with bus.pull(subjects.JOBS, "puppet") as puller:
+        monkeypatch.setattr(NatsPuller, "_ask", broken)
+        puller.grant(1)
+        with pytest.raises(LookupError, match="a bug"):
+            await asyncio.wait_for(puller.receive(), 10)

@@ -35,7 +35,6 @@ class Platform:
         self._sizing = Sizing()
         self._profile = rooms.terms[kind.name].profile
         self._lifetime = rooms.settings.profiles[self._profile].recycle_jobs or sys.maxsize
-        self._closed = False
 
     @property
     def limit(self) -> int:
@@ -46,7 +45,7 @@ class Platform:
         """A message has come. What is not plain, as it does not decode or comes again, goes its way by itself."""
         worker = Worker(self._rooms, self._kind, delivery, settled)
         received = self._rooms.intake.read(delivery, self._kind) if delivery.number == 1 else None
-        if received is None or received.error is not None or received.ticket.run is not None or self._closed:
+        if received is None or received.error is not None or received.ticket.run is not None:
             self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
             return
         worker.on_lost = lambda: self._drop(worker)
@@ -76,7 +75,6 @@ class Platform:
 
     async def close(self) -> None:
         """Nobody leaves any more: give all back that wait."""
-        self._closed = True
         await self._give_back()
 
     def clear(self) -> None:

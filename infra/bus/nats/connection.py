@@ -202,6 +202,7 @@ class NatsBus:
         subscribed = asyncio.Event()
         self._pullers.add(puller)
         serving = asyncio.create_task(puller.serve(subscribed), name=f"pull {stream}/{consumer}")
+        serving.add_done_callback(puller.served)
         try:
             await subscribed.wait()
             yield puller

@@ -42,6 +42,7 @@ class NatsPuller:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._arrived: deque[Delivery] = deque()
         self._arrival = asyncio.Event()
+        self._failure: BaseException | None = None
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._requested = 0
@@ -83,6 +84,12 @@ class NatsPuller:
         self._requested = 0
         self._leave_inbox()
 
+    def served(self, task: asyncio.Task[None]) -> None:
+        """`serve` has ended. Of what it died of whoever receives hears: nothing would ever arrive again."""
+        if not task.cancelled():
+            self._failure = task.exception()
+            self._arrival.set()
+
     async def serve(self, subscribed: asyncio.Event) -> None:
         """Keep the credit asked for, until cancelled."""
         try:
@@ -98,6 +105,8 @@ class NatsPuller:
 
     async def _some(self) -> None:
         while not self._arrived:
+            if self._failure is not None:
+                raise self._failure
             self._arrival.clear()
             await self._arrival.wait()
 
