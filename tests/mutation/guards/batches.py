@@ -22,7 +22,7 @@ GUARDS: Final = (
         "refusal of a child that lives",
         "a refused message says nothing of a child whose log names the batch",
         (Edit(CONDUCT, "return view.tail is not None and view.tail.parent == self._name", "return False"),),
-        11,
+        15,
     ),
     Guard(
         "latest end of a child",
@@ -61,19 +61,19 @@ GUARDS: Final = (
                 "if isinstance(tail, (Failed, Cancelled)):",
             ),
         ),
-        87,
+        491,
     ),
     Guard(
         "requeued child published again",
         "a child whose run was opened gets its message from whoever takes the batch over",
         (Edit(RERUN, "        return Again(tail.run)\n", "        return Await()\n"),),
-        63,
+        95,
     ),
     Guard(
         "a fresh id in a new run",
         "the server does not take a child's second message for the one of the batch's earlier run",
         (Edit(CHILDREN, 'f"{kind}.{job_id}.1.{self._started.run}"', 'f"{kind}.{job_id}.1"'),),
-        11,
+        19,
     ),
     Guard(
         "children end before their batch",
@@ -110,7 +110,7 @@ GUARDS: Final = (
                 "foreign = False",
             ),
         ),
-        79,
+        30,
     ),
     Guard(
         "cancelling is repeated",
@@ -136,7 +136,7 @@ GUARDS: Final = (
                 "    return False",
             ),
         ),
-        4,
+        28,
     ),
     Guard(
         "a result gives way to a cancel",

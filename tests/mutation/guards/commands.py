@@ -22,7 +22,7 @@ GUARDS: Final = (
                 "        await self._settle.ack(delivery)\n",
             ),
         ),
-        11,
+        1,
     ),
     Guard(
         "one id for a command's answers",
@@ -49,7 +49,7 @@ GUARDS: Final = (
         "cancel older than the run",
         "a cancel that was given before a replay opened the run was meant for the run before",
         (Edit(CONTROL, "        await self._refuse_stale(view, delivery.stored)\n", ""),),
-        43,
+        137,
     ),
     Guard(
         "own requeued found again",

@@ -61,7 +61,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        5,
+        4,
     ),
     Guard(
         "reads ask the leader",

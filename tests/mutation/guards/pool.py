@@ -21,13 +21,13 @@ GUARDS: Final = (
                 "return False",
             ),
         ),
-        49,
+        21,
     ),
     Guard(
         "late answer to a renewal",
         "an answer that comes late does not take back what a later renewal has won",
         (Edit("workers/runtime/lease.py", "lease.renewed = max(lease.renewed, sent)", "lease.renewed = sent"),),
-        86,
+        284,
     ),
     Guard(
         "lease lost in the same turn",
@@ -42,7 +42,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        3,
+        84,
     ),
     Guard(
         "slots released",
@@ -64,6 +64,6 @@ GUARDS: Final = (
 """,
             ),
         ),
-        72,
+        90,
     ),
 )

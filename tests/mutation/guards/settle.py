@@ -30,7 +30,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        3,
+        4,
     ),
     Guard(
         "notice before ack",
@@ -42,7 +42,7 @@ GUARDS: Final = (
                 "return job, (Ack(), Pay(end, stimulus.sequence))",
             ),
         ),
-        5,
+        4,
     ),
     Guard(
         "notice for an end found first",
@@ -72,7 +72,7 @@ GUARDS: Final = (
         "fenced: no ack",
         "who was overtaken settles nothing: its ack would delete the message of whoever holds the job",
         (Edit(ENDING, FENCED, "return settled(job, *first, Ack())"),),
-        41,
+        12,
     ),
     Guard(
         "fenced: no nak",
@@ -140,7 +140,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        132,
+        82,
     ),
     Guard(
         "moved before ack",
@@ -152,7 +152,7 @@ GUARDS: Final = (
                 "return job, (Ack(), Move(stimulus.event_id, job.run))",
             ),
         ),
-        13,
+        69,
     ),
     Guard(
         "one id for a copy",
@@ -164,6 +164,6 @@ GUARDS: Final = (
         "a copy names the origin",
         "a message that was moved is the log's own, and no stranger's",
         (Edit(HANDS, "origin=ticket.origin,", "origin=None,"),),
-        5,
+        13,
     ),
 )

@@ -35,7 +35,7 @@ GUARDS: Final = (
         "later delivery takes over",
         "an attempt is taken over by a later delivery than its own, not by the same one or an older one",
         (Edit(START, "if ticket.delivery > opening.delivery:", "if True:"),),
-        70,
+        6,
     ),
     Guard(
         "silence of an old delivery",
@@ -49,7 +49,7 @@ GUARDS: Final = (
             return settled(job, Ack())""",
             ),
         ),
-        16,
+        9,
     ),
     Guard(
         "probe of the origin",
@@ -76,7 +76,7 @@ GUARDS: Final = (
                 "ticket = stimulus.ticket",
             ),
         ),
-        9,
+        25,
     ),
     Guard(
         "a job runs once in a gateway",
@@ -90,7 +90,7 @@ GUARDS: Final = (
                 "    return _take_over(ticket, log, tail, max_lost)",
             ),
         ),
-        32,
+        25,
     ),
     Guard(
         "older run's message",
@@ -104,7 +104,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        93,
+        105,
     ),
     Guard(
         "a run waits for its message",
@@ -116,7 +116,7 @@ GUARDS: Final = (
                 "if isinstance(tail, Requeued):",
             ),
         ),
-        7,
+        16,
     ),
     Guard(
         "a moved message keeps its place",
@@ -133,7 +133,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        109,
+        365,
     ),
     Guard(
         "user code after durable started",
