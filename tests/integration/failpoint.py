@@ -155,9 +155,18 @@ class _FailingPuller:
 
     async def receive(self) -> Delivery:
         delivery = await self._puller.receive()
+        self._received(delivery)
+        return delivery
+
+    async def receive_many(self) -> list[Delivery]:
+        deliveries = await self._puller.receive_many()
+        for delivery in deliveries:
+            self._received(delivery)
+        return deliveries
+
+    def _received(self, delivery: Delivery) -> None:
         step = "command" if delivery.stream == "CONTROL" else "pull"
         self._point.come_by(step, "after", delivery.subject)
-        return delivery
 
 
 class _FailingPool:

@@ -163,7 +163,10 @@ async def huge(lane: Lane, job_id: str) -> Expected:
 
 async def orphaned(lane: Lane, job_id: str) -> Expected:
     """Two messages of one job, of which the first is leased to a gateway that died while it ran."""
+    doomed = lane.current
     await lane.send("brief", job_id)
+    await doomed.wait()
+    # Before, it would have taken this one too.
     await lane.send("brief", job_id)
     return Expected(ends={("brief", job_id): "completed"})
 

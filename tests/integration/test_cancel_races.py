@@ -217,10 +217,12 @@ async def test_cooperative_first_then_grace_then_kill(jetray: Stack, tmp_path: P
 
 async def test_the_holder_learns_after_a_reconnect(jetray: Stack, tmp_path: Path) -> None:
     async with proxy(jetray.url) as (url, cut, mend):
-        await jetray.gateway("gw-1", NATS_URL=url)
+        # Nothing is fetched ahead, so that a job waits for the gateway that has a slot.
+        ahead = {"JETRAY_GATEWAY_PREFETCH": "0"}
+        await jetray.gateway("gw-1", NATS_URL=url, **ahead)
         await jetray.publish("jobs.patient", '{"id":"J1"}')
         await jetray.seen("patient", "J1", "started")
-        await jetray.gateway("gw-2")
+        await jetray.gateway("gw-2", **ahead)
         await cut()
         command = await jetray.publish("control.cancel.patient.J1", "")
         end = await jetray.end("patient", "J1")
