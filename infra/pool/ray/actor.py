@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 
@@ -17,10 +18,13 @@ from infra.pool.actor import no_frames, unfit
 from infra.pool.base import ConfigError, Host, HostSpec
 from infra.pool.hosting import build_host, is_report, sealed
 from infra.pool.mailbox import Mailbox
+from infra.pool.ray.line import Number, Switchboard
 from infra.pool.resident import resident_bytes
 from infra.pool.tenancy import Tenancy
 
 __all__ = ["JobActor", "Whereabouts", "packed_items", "unpacked_items"]
+
+_log = logging.getLogger("jetray.pool")
 
 
 class Whereabouts(Struct, frozen=True):
@@ -30,6 +34,8 @@ class Whereabouts(Struct, frozen=True):
     pid: int
     error: ErrorInfo | None
     """Why it can run nothing."""
+    line: Number | None
+    """Where it takes calls other than Ray's."""
 
 
 _items_encoder = msgspec.msgpack.Encoder()
@@ -65,7 +71,8 @@ class JobActor:
 
         error = self._host if isinstance(self._host, ErrorInfo) else None
         node = ray.get_runtime_context().get_node_id()
-        return msgspec.msgpack.encode(Whereabouts(node=node, pid=os.getpid(), error=error))
+        line = None if error else await self._listen(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return msgspec.msgpack.encode(Whereabouts(node=node, pid=os.getpid(), error=error, line=line))
 
     async def run(self, data: bytes) -> bytes:
         """A call that sends no frames, to its outcome."""
@@ -83,9 +90,9 @@ class JobActor:
             yield packed_items(items)
         await job
 
-    async def cancel(self, job: str) -> bool:
+    async def cancel(self, job: bytes) -> bool:
         """Ask a running job to stop; False where it does not run."""
-        return self._fit_host.cancel(job)
+        return self._fit_host.cancel(job.decode())
 
     async def pulse(self) -> int:
         """Whoever gets this answer knows that the loop runs; it is the resident memory in bytes."""
@@ -94,6 +101,14 @@ class JobActor:
     async def alive(self) -> None:
         """Never returns: whoever waits for it learns that the actor has died as soon as Ray knows, and of what."""
         await asyncio.Event().wait()
+
+    async def _listen(self, address: str) -> Number | None:
+        answering = {name: getattr(self, name) for name in ("run", "run_many", "cancel", "pulse")}
+        try:
+            return await Switchboard(answering, self.stream).open(address)
+        except OSError as error:
+            _log.warning("no line at %s, so calls come through Ray: %s", address, error)
+            return None
 
     @property
     def _fit_host(self) -> Host:

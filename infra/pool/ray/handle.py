@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -35,6 +36,7 @@ from infra.pool.base import HostSpec, Profile
 from infra.pool.birthmark import Birthmark
 from infra.pool.ray.actor import JobActor, Whereabouts, unpacked_items
 from infra.pool.ray.errors import meaning
+from infra.pool.ray.line import Argument, Line, LineLost
 
 __all__ = ["RayActor", "options"]
 
@@ -42,6 +44,8 @@ _log = logging.getLogger("jetray.pool")
 
 CONTROL_CALLS = 1000
 """Room for `cancel`, `pulse` and `alive` beside the jobs."""
+LEARN_S = 5.0
+"""How long Ray may take to say what an actor died of."""
 STILL_WAITING_S = 30.0
 GONE_S = 10.0
 """How long a killed actor's processes may take to end before we say so and go on."""
@@ -72,6 +76,7 @@ class RayActor:
         self._mark = birthmark.fresh()
         self._handle: Any = None
         self._where: Whereabouts | None = None
+        self._way: Line | RayCalls
 
     async def ready(self) -> None:
         """Create it and wait until its host is built."""
@@ -83,32 +88,33 @@ class RayActor:
         self._where = msgspec.msgpack.decode(await self._created(), type=Whereabouts)
         if self._where.error is not None:
             raise ActorLost(self._where.error)
+        self._way = await self._connected(self._where)
 
     async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
-        """One plain call, or one streaming call."""
+        """A plain call, or one that is answered by a stream."""
         data = encode(call)
         if call.streams:
             return await self._stream(data, send)
-        outcome = decode_reply(await _answer(self._handle.run.remote(data)))
+        outcome = decode_reply(await self._ask("run", data))
         if isinstance(outcome, (Reported, Emitted)):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with a frame"))
         return outcome
 
     async def run_many(self, calls: Sequence[Call]) -> Ran:
         """One plain call for all."""
-        ran = decode_ran(await _answer(self._handle.run_many.remote(encode_many(calls))))
+        ran = decode_ran(await self._ask("run_many", encode_many(calls)))
         if len(ran.outcomes) != len(calls):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {len(calls)} calls with {len(ran.outcomes)}"))
         return ran
 
     async def cancel(self, job: str) -> bool:
         """Ask the host."""
-        heard: bool = await _answer(self._handle.cancel.remote(job))
+        heard: bool = await self._ask("cancel", job.encode())
         return heard
 
     async def pulse(self) -> int:
         """One plain call."""
-        resident: int = await _answer(self._handle.pulse.remote())
+        resident: int = await self._ask("pulse")
         return resident
 
     async def died(self) -> ErrorInfo:
@@ -123,6 +129,7 @@ class RayActor:
         """`ray.kill`, and then see its process end, and all that it started."""
         if self._handle is None:
             return
+        self._way.close()
         ray.kill(self._handle)
         if self._where is not None and not await self._gone(self._where):
             _log.error(
@@ -137,6 +144,7 @@ class RayActor:
         self._handle = actor_class.remote(
             self._host.factory, self._host.config, provenance.version(), self._mark.number
         )
+        self._way = RayCalls(self._handle)
 
     async def _created(self) -> bytes:
         ready = asyncio.ensure_future(_answer(self._handle.ready.remote()))
@@ -151,20 +159,43 @@ class RayActor:
         finally:
             ready.cancel()
 
+    async def _connected(self, where: Whereabouts) -> Line | RayCalls:
+        """The way to it. Where packets between its node and this one go Ray's ways alone, that is Ray."""
+        if where.line is not None:
+            try:
+                return await Line.connect(where.line)
+            except OSError as error:
+                at = f"{where.line.host}:{where.line.port}"
+                _log.warning("%s does not pick up at %s, so calls go through Ray: %r", self._name, at, error)
+        return RayCalls(self._handle)
+
+    async def _ask(self, method: str, argument: Argument = None) -> Any:
+        try:
+            return await self._way.ask(method, argument)
+        except LineLost as error:
+            raise ActorLost(await self._end()) from error
+
     async def _stream(self, data: bytes, send: Callable[[Frame], None]) -> Outcome:
         outcome: Outcome | None = None
         try:
-            async for reference in self._handle.stream.remote(data):
-                for reply in map(decode_reply, unpacked_items(await reference)):
-                    if isinstance(reply, (Reported, Emitted)):
-                        send(reply)
-                    else:
-                        outcome = reply
-        except RayError as error:
-            raise ActorLost(meaning(error)) from error
+            async with aclosing(self._way.stream(data)) as answers:
+                async for items in answers:
+                    for reply in map(decode_reply, unpacked_items(items)):
+                        if isinstance(reply, (Reported, Emitted)):
+                            send(reply)
+                        else:
+                            outcome = reply
+        except LineLost as error:
+            raise ActorLost(await self._end()) from error
         if outcome is None:
             raise ActorLost(lost("ProtocolError", f"{self._name} ended a call without an outcome"))
         return outcome
+
+    async def _end(self) -> ErrorInfo:
+        """What its line was lost of: Ray mostly knows, and soon."""
+        with anyio.move_on_after(LEARN_S):
+            return await self.died()
+        return lost("LineLost", f"the connection to {self._name} was lost")
 
     async def _gone(self, where: Whereabouts) -> bool:
         if where.node == ray.get_runtime_context().get_node_id():
@@ -177,6 +208,29 @@ class RayActor:
             # The node itself is gone.
             return True
         return gone
+
+
+class RayCalls:
+    """Calls through Ray, for where there is no line. See `Line`; raises `ActorLost` by itself."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def ask(self, method: str, argument: Argument = None) -> Any:
+        """What a method returns."""
+        remote = getattr(self._handle, method).remote
+        return await _answer(remote() if argument is None else remote(argument))
+
+    async def stream(self, argument: bytes) -> AsyncGenerator[bytes, None]:
+        """What `stream` yields."""
+        try:
+            async for reference in self._handle.stream.remote(argument):
+                yield await reference
+        except RayError as error:
+            raise ActorLost(meaning(error)) from error
+
+    def close(self) -> None:
+        """Ray needs no closing."""
 
 
 async def _answer(reference: Any) -> Any:
