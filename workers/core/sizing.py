@@ -14,7 +14,7 @@ __all__ = ["CALL_S", "MOST", "Sizing"]
 
 CALL_S: Final = 0.05
 """What one call is to take at most, as far as that can be known."""
-MOST: Final = 128
+MOST: Final = 256
 """Jobs in one call; beyond it nothing is gained."""
 FIRST: Final = 1
 """Jobs in one call while nothing is known of them."""

@@ -116,7 +116,7 @@ class Hands:
         reservation, self.reservation = self.reservation or await self._worker.slot(), None
         attempt = Attempt(self._rooms.bus, self._rooms.store, self._worker.hear, lambda: self._worker.grace_s)
         began = anyio.current_time()
-        await attempt.run(reservation, self._worker.call(started))
+        await attempt.run(reservation, self._worker.call(started, self._worker.now()))
         self._worker.on_ran(1, anyio.current_time() - began)
 
     async def _stop(self, command: core.Stop, group: TaskGroup | None) -> None:

@@ -53,14 +53,14 @@ class Train:
         """Until all are settled, or go on by themselves."""
         try:
             riders: list[Rider] = []
-            now = anyio.current_time()
+            now, server_now = anyio.current_time(), self._rooms.bus.server_now()
             for worker in [*self._aboard]:
                 worker.attempt = seat = _Seat(self, worker)
                 worker.on_lost = seat.cancel
                 if worker.lost_by(now):
                     self._alight(worker)
                 else:
-                    riders.append((worker, worker.begin(reservation.actor)))
+                    riders.append((worker, worker.begin(reservation.actor, server_now)))
             riders = await self._call(reservation, await self._append(riders))
             await self._settle(await self._append(riders))
         except anyio.get_cancelled_exc_class():
@@ -92,7 +92,7 @@ class Train:
             return []
         writes = [worker.prepare(command) for worker, command in appending]
         answers = await self._rooms.journal.append_many(writes)
-        now = anyio.current_time()
+        now, server_now = anyio.current_time(), self._rooms.bus.server_now()
         left: list[Rider] = []
         for (worker, command), write, written in zip(appending, writes, answers, strict=True):
             if worker.lost_by(now):
@@ -101,23 +101,24 @@ class Train:
                 # Refused, or nobody knows.
                 self._let_off(worker, command, begun=write)
             else:
-                left.append((worker, worker.step(worker.stored(command.event, written))))
+                left.append((worker, worker.step(worker.stored(command.event, written), server_now)))
         return left
 
     async def _call(self, reservation: Reservation, riders: Sequence[Rider]) -> list[Rider]:
         """Run each; those who are left with their results."""
+        server_now = self._rooms.bus.server_now()
         running: list[tuple[Worker, Call]] = []
         for worker, commands in riders:
             match commands:
                 case (core.Run(started=started),) if not worker.interrupted:
                     self._rooms.live.runs(worker)
-                    running.append((worker, worker.call(started, share=SHARED)))
+                    running.append((worker, worker.call(started, server_now, share=SHARED)))
                 case _:
                     self._let_off(worker, *commands)
         if not running:
             return []
         ran = await self._ran(reservation.start_many([call for _, call in running]), [call for _, call in running])
-        now = anyio.current_time()
+        now, server_now = anyio.current_time(), self._rooms.bus.server_now()
         died = all(isinstance(outcome, Gone) for outcome in ran.outcomes)
         # Of the jobs in it a call that died tells nothing, but that they had better share none for now.
         self._learn(*(1, CALL_S) if died else (len(running), ran.seconds))
@@ -126,7 +127,7 @@ class Train:
             if worker.lost_by(now):
                 self._alight(worker)
             elif isinstance(outcome, Returned) and len(outcome.result) <= RESULT_LIMIT:
-                left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts))))
+                left.append((worker, worker.step(core.Returned(Raw(outcome.result), outcome.artifacts), server_now)))
             elif not isinstance(outcome, Returned) and (died or _ran_out(outcome)):
                 self._part(worker, worker.go_on_after, core.TakenApart(outcome.error))
             else:

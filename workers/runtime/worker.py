@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final, Protocol
 
 import anyio
@@ -124,7 +125,7 @@ class Worker:
     async def go_on_alone(self, reservation: Reservation) -> None:
         """By itself from here on: it has a slot."""
         self._own_hands().reservation = reservation
-        await self._alone(lambda: self._drive(self.begin(reservation.actor)))
+        await self._alone(lambda: self._drive(self.begin(reservation.actor, self.now())))
 
     def board(self, received: Received) -> None:
         """Hold what was received, for others to drive."""
@@ -195,7 +196,7 @@ class Worker:
             await self._turn_away()
         elif await self._reserve():
             reservation = self._own_hands().reservation
-            await self._drive(self.begin(None if reservation is None else reservation.actor))
+            await self._drive(self.begin(None if reservation is None else reservation.actor, self.now()))
         else:
             await self._rooms.settle.nak(self.delivery, 0.0)
 
@@ -237,7 +238,11 @@ class Worker:
         ticket = self.received.ticket
         return isinstance(opening, Started) and (opening.origin, opening.delivery) == (ticket.origin, ticket.delivery)
 
-    def begin(self, actor: str | None) -> Sequence[core.Command]:
+    def now(self) -> datetime:
+        """By the server's clock."""
+        return self._rooms.bus.server_now()
+
+    def begin(self, actor: str | None, now: datetime) -> Sequence[core.Command]:
         """What is to be done first, now that `actor` has room for it."""
         error = self.received.error
         self.job = Job(
@@ -248,14 +253,13 @@ class Worker:
             limit_s=min(self._terms.deadline_s, self.received.deadline_s or math.inf),
             stored=self.delivery.stored,
         )
-        return self.step(core.Delivered() if error is None else core.Undecodable(error))
+        return self.step(core.Delivered() if error is None else core.Undecodable(error), now)
 
-    def step(self, stimulus: core.Stimulus) -> Sequence[core.Command]:
+    def step(self, stimulus: core.Stimulus, now: datetime) -> Sequence[core.Command]:
         """Take in what happened; what is to be done about it."""
         assert self.job is not None
         job = self._with_room_for_delay() if isinstance(stimulus, _MAY_DELAY) else self.job
-        self.job, commands = decide(job, stimulus, now=self._rooms.bus.server_now(), jitter=self._rooms.jitter())
-        log.debug("%s: %s -> %s", self, job.phase, self.job.phase)
+        self.job, commands = decide(job, stimulus, now=now, jitter=self._rooms.jitter())
         return commands
 
     def _with_room_for_delay(self) -> Job:
@@ -274,12 +278,12 @@ class Worker:
         self._rooms.fleet.appended(event)
         return core.Stored(written.sequence, written.event_id)
 
-    def call(self, started: Started, *, share: float = 1.0) -> Call:
+    def call(self, started: Started, now: datetime, *, share: float = 1.0) -> Call:
         """The call that a durable `started` allows, in which it gets that share of its time."""
         return call_for(
             started,
             body=encode(self.received.input),
-            now=self._rooms.bus.server_now().timestamp(),
+            now=now.timestamp(),
             exclusive=self._kind.exclusive,
             streams=self._kind.takes_context,
             traceparent=self.received.traceparent,
@@ -354,7 +358,7 @@ class Worker:
             if self.lost:
                 # In the very turn in which this arrived: too late for the cancellation to be seen here.
                 return
-            commands = self.step(stimulus)
+            commands = self.step(stimulus, self.now())
 
     def hear(self, stimulus: core.Stimulus) -> None:
         """From the attempt. Of reports that wait to be appended, as while EVENTS is full, only the last is worth it."""

@@ -21,7 +21,7 @@ GUARDS: Final = (
                 TRAIN,
                 "                self._let_off(worker, command, begun=write)\n",
                 """                if command.event.__class__.__name__ == "Started":
-                    left.append((worker, worker.step(core.Stored(command.after + 1))))
+                    left.append((worker, worker.step(core.Stored(command.after + 1), server_now)))
                 else:
                     self._let_off(worker, command, begun=write)
 """,
