@@ -11,6 +11,7 @@ import msgspec
 from contracts import calls
 from contracts.errors import ErrorInfo
 from infra.pool import wire
+from infra.pool.ray import line
 from infra.pool.ray.actor import packed_items, unpacked_items
 from tests.contracts.samples import golden
 from tests.fuzz.check import Decoder, must, round_trip
@@ -72,6 +73,19 @@ CALLS: Final[list[Decoder]] = [
     ),
     Decoder(name="wire.decode_down", samples=list(map(_tail, _DOWN)), feed=round_trip(wire.decode_down, _tail)),
     Decoder(name="wire.decode_up", samples=list(map(_tail, _UP)), feed=round_trip(wire.decode_up, _tail)),
+    Decoder(
+        name="line.decode_asked",
+        samples=list(map(msgspec.msgpack.encode, [line.Asked(1, "run", _CALL), line.Asked(2, "pulse", None)])),
+        feed=round_trip(line.decode_asked, msgspec.msgpack.encode, gives=line.Asked),
+    ),
+    Decoder(
+        name="line.decode_answered",
+        samples=[
+            msgspec.msgpack.encode(line.Answered(number, answer, last=True))
+            for number, answer in enumerate([_REPLIES[0], True, 7, None])
+        ],
+        feed=round_trip(line.decode_answered, msgspec.msgpack.encode, gives=line.Answered),
+    ),
     Decoder(
         name="model answers",
         samples=[json.dumps(_COMPLETION).encode(), json.dumps(_THOUGHT).encode()],

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import uvloop
 
-from infra.pool.ray.line import Asked, Line, LineLost, Number, Switchboard
+from infra.pool.ray.line import Asked, Line, LineLost, Method, Number, Switchboard
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,7 +25,7 @@ class Actor:
         self.yielded = 0
 
     async def open(self) -> Number:
-        methods = {"echo": self.echo, "count": self.count, "wait": self.wait, "fails": self.fails}
+        methods: dict[str, Method] = {"echo": self.echo, "count": self.count, "wait": self.wait, "fails": self.fails}
         return await Switchboard(methods, self.stream).open(LOOPBACK)
 
     async def echo(self, data: bytes) -> bytes:

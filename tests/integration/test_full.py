@@ -33,6 +33,7 @@ async def resize(bus: NatsBus, stream: str, max_bytes: int) -> None:
     await bus.api(f"STREAM.UPDATE.{stream}", {**config, "max_bytes": max_bytes})
 
 
+@pytest.mark.proof
 async def test_events_full(tmp_path: Path) -> None:
     async with stack_on(tmp_path) as (jetray, _, _):
         log = tmp_path / "log"
@@ -79,6 +80,7 @@ async def test_a_server_whose_disk_is_full_is_full_too(tmp_path: Path, monkeypat
         assert full.value.err_code == 10023
 
 
+@pytest.mark.proof
 async def test_dlq_full(tmp_path: Path) -> None:
     async with stack_on(tmp_path) as (jetray, _, _):
         log = tmp_path / "log"

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 AWAY_S = 2.5 * LEASE_S
 
 
+@pytest.mark.proof
 async def test_a_server_that_is_away_for_longer_than_the_leases(tmp_path: Path) -> None:
     async with stack_on(tmp_path) as (jetray, server, _):
         log = tmp_path / "log"
@@ -46,6 +47,7 @@ async def test_a_server_that_is_away_for_longer_than_the_leases(tmp_path: Path) 
         assert violations(await logs(jetray.bus)) == []
 
 
+@pytest.mark.proof
 async def test_a_server_that_is_slow_for_longer_than_the_leases(tmp_path: Path) -> None:
     async with stack_on(tmp_path) as (jetray, server, _):
         gateway = await jetray.gateway(log=tmp_path / "log")

@@ -96,7 +96,7 @@ async def test_twenty_at_once_are_one_plan(jetray: Stack) -> None:
     assert {event.attempt for log in found.values() for event in log} == {1}
 
 
-@pytest.mark.parametrize("ray", ["none", pytest.param("local", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("ray", ["none", pytest.param("local", marks=[pytest.mark.ray, pytest.mark.proof])])
 async def test_a_gateway_killed_in_mid_council_loses_nothing(jetray: Stack, tmp_path: Path, ray: str) -> None:
     (tmp_path / "jetray.toml").write_text(SLOW_COUNCILS)
     first = await jetray.gateway("gw-1", ray=ray, JETRAY_GATEWAY_ACK_WAIT_S="6")

@@ -9,6 +9,7 @@ import pytest
 from infra.pool.memory import MemoryPool
 from infra.pool.process import ProcessPool
 from infra.pool.ray.cluster import BorrowedRay
+from infra.pool.ray.line import Line, Number
 from infra.pool.ray.pool import RayPool
 from tests.conformance.pool.worlds import World
 
@@ -17,6 +18,7 @@ SETTINGS = [
     "memory on trio",
     pytest.param("process", marks=pytest.mark.slow),
     pytest.param("ray", marks=pytest.mark.ray),
+    pytest.param("ray without lines", marks=[pytest.mark.ray, pytest.mark.proof]),
 ]
 
 
@@ -31,10 +33,16 @@ def anyio_backend(setting: str) -> str:
 
 
 @pytest.fixture
-def world(setting: str, request: pytest.FixtureRequest) -> World:
+def world(setting: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
     if setting == "process":
         return World(partial(ProcessPool, gateway="gw-1"), one_at_a_time=True)
-    if setting == "ray":
+    if setting.startswith("ray"):
         request.getfixturevalue("ray_session")
+        if setting == "ray without lines":
+            monkeypatch.setattr(Line, "connect", _nobody_picks_up)
         return World(partial(RayPool, gateway="gw-1", cluster=BorrowedRay()))
     return World(partial(MemoryPool, gateway="gw-1", beat_s=0.05), separate=False)
+
+
+async def _nobody_picks_up(to: Number) -> Line:
+    raise ConnectionRefusedError
