@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from contracts.calls import Returned
 from infra.pool.base import ConfigError, HostSpec, PoolEvent, PoolLost, Profile
 from infra.pool.circuit import backoff_s
 from infra.pool.provenance import ROOT
@@ -29,6 +30,8 @@ from infra.pool.ray.raylet import check_versions
 from infra.pool.ray.tree import kill_below
 from infra.pool.ray.workplace import Workplace
 from tests.conformance.pool import hosts
+from tests.conformance.pool.worlds import call
+from tests.infra import ray_jobs
 
 TOKEN = "5" * 64
 HEAD_TRIES: Final = 4
@@ -375,6 +378,20 @@ async def test_a_runtime_env_that_cannot_be_had_is_a_wrong_setting(
         await pool.serve(events.append)
     assert "Traceback" not in str(refused.value)
     assert [event.what for event in events] == ["failed"]
+
+
+@pytest.mark.anyio
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["awaits", "blocks", "waits in a thread"])
+async def test_a_job_may_use_the_ray_that_it_runs_on(ray_session: None, kind: str) -> None:
+    profile = Profile(name="nested", actors=1, cpus=0.1)
+    pool = RayPool([profile], HostSpec(factory=ray_jobs.FACTORY, config=b""), gateway="gw-1", cluster=BorrowedRay())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pool.serve, lambda event: None)
+        reservation = await pool.reserve("nested", exclusive=False)
+        outcome = await reservation.start(call(kind, b"21")).outcome()
+        assert outcome == Returned(result=f"42 in {reservation.actor}".encode())
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.ray
