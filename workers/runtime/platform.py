@@ -51,7 +51,7 @@ class Platform:
         worker.on_lost = lambda: self._drop(worker)
         worker.board(received)
         if not worker.admit():
-            worker.on_lost = lambda: None
+            worker.unwatch()
             self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
             return
         self._waiting.append(worker)
@@ -102,7 +102,7 @@ class Platform:
 
     def _next(self) -> Worker:
         worker = self._waiting.popleft()
-        worker.on_lost = _nothing
+        worker.unwatch()
         return worker
 
     def _learn(self, jobs: int, seconds: float) -> None:
@@ -111,7 +111,3 @@ class Platform:
     def _drop(self, worker: Worker) -> None:
         self._waiting.remove(worker)
         worker.alight()
-
-
-def _nothing() -> None:
-    """Whoever takes the worker over looks whether its lease is lost."""

@@ -178,8 +178,7 @@ class Train:
 
     def _part(self, worker: Worker, go_on: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         del self._aboard[worker]
-        # From here on its lease is its own affair: it looks before it does anything.
-        worker.on_lost = _nothing
+        worker.unwatch()
         self._work.start_soon(go_on, *arguments, name=repr(worker))
 
     def _alight(self, worker: Worker) -> None:
@@ -196,10 +195,6 @@ class _Seat:
 
     def cancel(self) -> None:
         self._train.stop(self._worker.grace_s)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _ran_out(outcome: Outcome) -> bool:

@@ -132,6 +132,10 @@ class Worker:
         self.received = received
         self._hold(received.ticket.job_id)
 
+    def unwatch(self) -> None:
+        """Nobody else drives it from here on: whoever goes on with it looks whether its lease is lost."""
+        self.on_lost = _nothing
+
     def alight(self) -> None:
         """Hold it no more."""
         if self._visit is not None:

@@ -142,7 +142,8 @@ class _End(asyncio.Protocol):
 
     def send(self, message: bytes) -> None:
         """Send one. What the other end reads slowly waits here: `room` tells when there is room."""
-        self._transport.writelines((LENGTH.pack(len(message)), message))
+        # Not `writelines`: in Python 3.12 that never says that there is no room.
+        self._transport.write(LENGTH.pack(len(message)) + message)
 
     async def room(self) -> None:
         """Return once what was sent is on its way."""
