@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -38,6 +39,12 @@ async def execute(host: Host, call: Call, send: Callable[[Frame], None]) -> Outc
     """Run the call to its outcome. A host that breaks, or a job that calls `sys.exit`, loses this attempt alone."""
     try:
         return await host.execute(call, send)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled this task: the job awaited one that it had cancelled itself.
+        return Gone(error=lost("CancelledError", f"{call.job} let a cancellation of its own escape"))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the host is not ours to know
         # SystemExit would otherwise end the event loop under every other job of the actor.
         _log.exception("the host broke over %s", call.job)

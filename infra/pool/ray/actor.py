@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator
 
@@ -24,8 +23,6 @@ from infra.pool.tenancy import Tenancy
 
 __all__ = ["JobActor", "Whereabouts", "packed_items", "unpacked_items"]
 
-_log = logging.getLogger("jetray.pool")
-
 
 class Whereabouts(Struct, frozen=True):
     """An actor's first word."""
@@ -34,8 +31,8 @@ class Whereabouts(Struct, frozen=True):
     pid: int
     error: ErrorInfo | None
     """Why it can run nothing."""
-    line: Number | None
-    """Where it takes calls other than Ray's."""
+    line: Number | str
+    """Where it takes calls other than Ray's, or why nowhere."""
 
 
 _items_encoder = msgspec.msgpack.Encoder()
@@ -71,7 +68,7 @@ class JobActor:
 
         error = self._host if isinstance(self._host, ErrorInfo) else None
         node = ray.get_runtime_context().get_node_id()
-        line = None if error else await self._listen(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        line = "" if error else await self._listen(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         return msgspec.msgpack.encode(Whereabouts(node=node, pid=os.getpid(), error=error, line=line))
 
     async def run(self, data: bytes) -> bytes:
@@ -102,13 +99,14 @@ class JobActor:
         """Never returns: whoever waits for it learns that the actor has died as soon as Ray knows, and of what."""
         await asyncio.Event().wait()
 
-    async def _listen(self, address: str) -> Number | None:
+    async def _listen(self, address: str) -> Number | str:
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+            return "RAY_USE_TLS is set, and a line is not encrypted"
         answering = {name: getattr(self, name) for name in ("run", "run_many", "cancel", "pulse")}
         try:
             return await Switchboard(answering, self.stream).open(address)
         except OSError as error:
-            _log.warning("no line at %s, so calls come through Ray: %s", address, error)
-            return None
+            return f"it cannot listen at {address}: {error}"
 
     @property
     def _fit_host(self) -> Host:

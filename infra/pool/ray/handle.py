@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -36,7 +36,7 @@ from infra.pool.base import HostSpec, Profile
 from infra.pool.birthmark import Birthmark
 from infra.pool.ray.actor import JobActor, Whereabouts, unpacked_items
 from infra.pool.ray.errors import meaning
-from infra.pool.ray.line import Argument, Line, LineLost
+from infra.pool.ray.line import Argument, Line, LineLost, Number
 
 __all__ = ["RayActor", "options"]
 
@@ -44,8 +44,8 @@ _log = logging.getLogger("jetray.pool")
 
 CONTROL_CALLS = 1000
 """Room for `cancel`, `pulse` and `alive` beside the jobs."""
-LEARN_S = 5.0
-"""How long Ray may take to say what an actor died of."""
+LEARN_S = 1.0
+"""How long Ray may take to say what an actor died of, once its line was lost."""
 STILL_WAITING_S = 30.0
 GONE_S = 10.0
 """How long a killed actor's processes may take to end before we say so and go on."""
@@ -88,7 +88,7 @@ class RayActor:
         self._where = msgspec.msgpack.decode(await self._created(), type=Whereabouts)
         if self._where.error is not None:
             raise ActorLost(self._where.error)
-        self._way = await self._connected(self._where)
+        self._way = await self._connected(self._where.line)
 
     async def run(self, call: Call, send: Callable[[Frame], None]) -> Outcome:
         """A plain call, or one that is answered by a stream."""
@@ -129,7 +129,7 @@ class RayActor:
         """`ray.kill`, and then see its process end, and all that it started."""
         if self._handle is None:
             return
-        self._way.close()
+        self._way.hang_up()
         ray.kill(self._handle)
         if self._where is not None and not await self._gone(self._where):
             _log.error(
@@ -159,43 +159,43 @@ class RayActor:
         finally:
             ready.cancel()
 
-    async def _connected(self, where: Whereabouts) -> Line | RayCalls:
+    async def _connected(self, line: Number | str) -> Line | RayCalls:
         """The way to it. Where packets between its node and this one go Ray's ways alone, that is Ray."""
-        if where.line is not None:
+        if isinstance(line, Number):
             try:
-                return await Line.connect(where.line)
+                return await Line.connect(line)
             except OSError as error:
-                at = f"{where.line.host}:{where.line.port}"
-                _log.warning("%s does not pick up at %s, so calls go through Ray: %r", self._name, at, error)
+                line = f"it does not pick up at {line.host}:{line.port}: {error!r}"
+        _log.warning("calls to %s go through Ray, which is slower: %s", self._name, line)
         return RayCalls(self._handle)
 
     async def _ask(self, method: str, argument: Argument = None) -> Any:
-        try:
+        async with self._heard():
             return await self._way.ask(method, argument)
-        except LineLost as error:
-            raise ActorLost(await self._end()) from error
 
     async def _stream(self, data: bytes, send: Callable[[Frame], None]) -> Outcome:
         outcome: Outcome | None = None
-        try:
-            async with aclosing(self._way.stream(data)) as answers:
-                async for items in answers:
-                    for reply in map(decode_reply, unpacked_items(items)):
-                        if isinstance(reply, (Reported, Emitted)):
-                            send(reply)
-                        else:
-                            outcome = reply
-        except LineLost as error:
-            raise ActorLost(await self._end()) from error
+        async with self._heard(), aclosing(self._way.stream(data)) as answers:
+            async for items in answers:
+                for reply in map(decode_reply, unpacked_items(items)):
+                    if isinstance(reply, (Reported, Emitted)):
+                        send(reply)
+                    else:
+                        outcome = reply
         if outcome is None:
             raise ActorLost(lost("ProtocolError", f"{self._name} ended a call without an outcome"))
         return outcome
 
-    async def _end(self) -> ErrorInfo:
-        """What its line was lost of: Ray mostly knows, and soon."""
-        with anyio.move_on_after(LEARN_S):
-            return await self.died()
-        return lost("LineLost", f"the connection to {self._name} was lost")
+    @asynccontextmanager
+    async def _heard(self) -> AsyncIterator[None]:
+        """Raises `ActorLost` where the line is lost. Ray mostly knows of what, and soon."""
+        try:
+            yield
+        except LineLost as error:
+            found = lost("LineLost", f"the connection to {self._name} was lost")
+            with anyio.move_on_after(LEARN_S):
+                found = await self.died()
+            raise ActorLost(found) from error
 
     async def _gone(self, where: Whereabouts) -> bool:
         if where.node == ray.get_runtime_context().get_node_id():
@@ -229,8 +229,8 @@ class RayCalls:
         except RayError as error:
             raise ActorLost(meaning(error)) from error
 
-    def close(self) -> None:
-        """Ray needs no closing."""
+    def hang_up(self) -> None:
+        """There is nothing to end."""
 
 
 async def _answer(reference: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import subprocess
@@ -75,6 +76,13 @@ class TestHost:
         """In a task of its own, over which an event loop ends."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._exits, call, send)
+        raise AssertionError
+
+    async def _cancels_itself(self, call: Call, send: Send) -> Returned:
+        """Awaits what it has cancelled."""
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
         raise AssertionError
 
     async def _prints(self, call: Call, send: Send) -> Returned:

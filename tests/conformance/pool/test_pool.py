@@ -93,6 +93,18 @@ async def test_a_task_that_exits_loses_that_call_alone(world: World, streams: bo
         assert not world.of("failed")
 
 
+@both_ways
+async def test_a_cancellation_of_its_own_loses_that_call_alone(world: World, streams: bool, anyio_backend: str) -> None:
+    if anyio_backend == "trio":
+        pytest.skip("trio knows no cancellation that nobody asked for")
+    async with world.pool() as pool:
+        outcome = await finish(pool, call("cancels_itself", streams=streams))
+        assert isinstance(outcome, Gone)
+        assert outcome.error.type == "CancelledError"
+        assert isinstance(await finish(pool, call("echo")), Returned)
+        assert not world.of("failed")
+
+
 async def test_what_a_job_prints_does_no_harm(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     async with world.pool() as pool:
         assert await finish(pool, call("prints")) == Returned(result=b"null")
