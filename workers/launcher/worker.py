@@ -37,7 +37,7 @@ __all__ = ["READY_FD", "leave_behind", "serve"]
 
 log = logging.getLogger("jetray.gateway")
 
-GC_THRESHOLDS: Final = (20_000, 20, 100)
+GC_THRESHOLDS: Final = (10_000, 10, 10)
 """Objects made, and collections of the younger ones, before Python looks for cycles; Python's own are 700, 10, 10."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 READY_FD: Final = "JETRAY_READY_FD"
