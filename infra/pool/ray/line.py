@@ -153,7 +153,7 @@ class _End(asyncio.Protocol):
         """Send one, to nobody if the connection has ended. What is read slowly waits here: see `room`."""
         if self._transport.is_closing():
             return
-        # Not `writelines`: in Python 3.12 that never says that there is no room.
+        # Not `writelines`: in Python 3.12 and 3.13 that never says that there is no room.
         self._transport.write(LENGTH.pack(len(message)) + message)
 
     async def room(self) -> None:
