@@ -136,3 +136,20 @@ async def test_an_operators_cancel_however_wordy_ends_the_job(world: World) -> N
     assert (end.requested_by, len(end.reason.encode())) == ("somebody", 2048)
     told = [message.subject for message in world.kept(subjects.WORKERS, "workers.control.>")]
     assert told == ["workers.control.done.gw-1"]
+
+
+async def test_what_comes_into_the_log_meanwhile_may_not_be_what_was_meant(world: World) -> None:
+    seen: list[int] = []
+
+    async def meant(view: LogView) -> None:
+        seen.append(view.sequence)
+        if len(seen) > 1:
+            raise PermissionError
+        # It comes first: ours is refused, and is not to be tried again as if nothing had happened.
+        await _cancel(world, "short", "a")
+
+    canceller = Canceller(_elsewhere(world), gateway="operator", now=world.client.server_now)
+    subject = Subject(kind="short", job_id="a", batch=False, origin="CONTROL:2")
+    with pytest.raises(PermissionError):
+        await canceller.cancel(subject, Asked(reason="late", requested_by="operator"), meant)
+    assert len(seen) == 2

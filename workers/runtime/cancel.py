@@ -9,7 +9,7 @@ batch itself. A batch whose run has not begun has no children yet, and is cancel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,6 +36,14 @@ class Subject(Struct, frozen=True, kw_only=True):
     correlation_id: str = ""
 
 
+Meant = Callable[[LogView], Awaitable[None]]
+"""Raises where the log has come to something that whoever asked did not mean."""
+
+
+async def _whatever(view: LogView) -> None:
+    """All is meant."""
+
+
 class Canceller:
     """Cancels by the log alone."""
 
@@ -44,19 +52,21 @@ class Canceller:
         self._gateway = gateway
         self._now = now
 
-    async def cancel(self, subject: Subject, asked: Asked) -> LogView:
+    async def cancel(self, subject: Subject, asked: Asked, meant: Meant = _whatever) -> LogView:
         """The log with the run's end, ours or the one that was there first; a batch under way may only be cancelling.
 
         A child whose log names another parent, or none, is not this batch's to cancel: its log is left as it is.
         """
         view = await self._journal.read(subject.kind, subject.job_id)
-        while not self._is_done(view, subject):
+        while True:
+            await meant(view)
+            if self._is_done(view, subject):
+                return view
             event = self._event(view, subject, asked)
             done = await self._journal.append(event, after=view.sequence)
             if isinstance(done, Written):
                 return LogView(sequence=done.sequence, tail=event, opening=view.opening, mine=True)
             view = done
-        return view
 
     def _is_done(self, view: LogView, subject: Subject) -> bool:
         tail = view.tail

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import anyio
@@ -131,10 +132,10 @@ class Control:
         if info is None:
             raise Refusal(f"no gateway has registered kind {kind}")
         view = await self._journal.read(kind, job_id)
-        await self._refuse_stale(view, delivery.stored)
         subject = Subject(kind=kind, job_id=job_id, batch=info.batch, origin=f"{subjects.CONTROL}:{delivery.sequence}")
         asked = Asked(reason=request.reason, requested_by=request.requested_by)
-        return _how(view, await self._canceller.cancel(subject, asked))
+        meant = partial(self._refuse_stale, given=delivery.stored)
+        return _how(view, await self._canceller.cancel(subject, asked, meant))
 
     async def _refuse_stale(self, view: LogView, given: datetime) -> None:
         """A command given before an operator's replay opened the run was meant for the run before."""

@@ -9,6 +9,7 @@ from tests.mutation.guard import Edit, Guard
 __all__ = ["GUARDS"]
 
 CONTROL: Final = "workers/runtime/control.py"
+CANCEL: Final = "workers/runtime/cancel.py"
 REPLAY: Final = "workers/runtime/replay.py"
 
 GUARDS: Final = (
@@ -36,11 +37,10 @@ GUARDS: Final = (
         (
             Edit(
                 CONTROL,
-                "        await self._refuse_stale(view, delivery.stored)\n",
+                "        meant = partial(",
                 """        if view.tail is None:
             raise Refusal("there is no such job")
-        await self._refuse_stale(view, delivery.stored)
-""",
+        meant = partial(""",
             ),
         ),
         24,
@@ -48,7 +48,7 @@ GUARDS: Final = (
     Guard(
         "cancel older than the run",
         "a cancel that was given before a replay opened the run was meant for the run before",
-        (Edit(CONTROL, "        await self._refuse_stale(view, delivery.stored)\n", ""),),
+        (Edit(CANCEL, "            await meant(view)\n", ""),),
         137,
     ),
     Guard(
