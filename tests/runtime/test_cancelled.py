@@ -20,8 +20,8 @@ from workers.runtime.journal import Journal
 pytestmark = pytest.mark.anyio
 
 
-def _elsewhere(world: World) -> Journal:
-    return Journal(world.client, nonce="elsewhere", source="elsewhere")
+def _elsewhere(world: World, who: str = "elsewhere") -> Journal:
+    return Journal(world.client, nonce=who, source=who)
 
 
 async def _cancel(world: World, kind: str, job_id: str) -> Any:
@@ -139,6 +139,7 @@ async def test_an_operators_cancel_however_wordy_ends_the_job(world: World) -> N
 
 
 async def test_what_comes_into_the_log_meanwhile_may_not_be_what_was_meant(world: World) -> None:
+    await world.gateway()
     seen: list[int] = []
 
     async def meant(view: LogView) -> None:
@@ -148,7 +149,7 @@ async def test_what_comes_into_the_log_meanwhile_may_not_be_what_was_meant(world
         # It comes first: ours is refused, and is not to be tried again as if nothing had happened.
         await _cancel(world, "short", "a")
 
-    canceller = Canceller(_elsewhere(world), gateway="operator", now=world.client.server_now)
+    canceller = Canceller(_elsewhere(world, "operator"), gateway="operator", now=world.client.server_now)
     subject = Subject(kind="short", job_id="a", batch=False, origin="CONTROL:2")
     with pytest.raises(PermissionError):
         await canceller.cancel(subject, Asked(reason="late", requested_by="operator"), meant)
