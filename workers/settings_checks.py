@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from contracts.tokens import is_token
-from infra.store.files import SCHEMES
-from infra.store.uris import scheme, wrong_with
+from infra.store.uris import SCHEMES, scheme, wrong_with
 from workers.kinds.registry import Kind
 from workers.settings_source import BadSettings
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from infra.store.base import FileStore, Unfit
-from infra.store.uris import scheme
+from infra.store.uris import SCHEMES, scheme
 
 if TYPE_CHECKING:
     from infra.store.edge import Link
 
-__all__ = ["SCHEMES", "FileStores", "NatsAccess"]
-
-SCHEMES: Final = ("nats", "file", "s3")
+__all__ = ["FileStores", "NatsAccess"]
 
 
 class NatsAccess(Struct, frozen=True, kw_only=True):

@@ -7,8 +7,10 @@ from typing import Final
 
 from infra.store.base import Missing
 
-__all__ = ["above", "below", "scheme", "wrong_with"]
+__all__ = ["SCHEMES", "above", "below", "scheme", "wrong_with"]
 
+SCHEMES: Final = ("nats", "file", "s3")
+"""Of places that an operator may name."""
 _URI: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9]*)://(?P<rest>.*)", re.DOTALL)
 _ODD: Final = re.compile(r"::|[%@?#*\\\x00-\x1f\x7f-\x9f\ud800-\udfff]|\[|\]")
 """What changes a URI's meaning, or what some library takes for such: percent signs, users, queries, chains, globs."""

@@ -19,6 +19,7 @@ from tests.kinds.files import ROOT, Attempt, sha256
 from workers import Fail
 from workers.kinds import tracking
 from workers.kinds.storage import StorageError
+from workers.kinds.survey import survey as looked_through
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ def test_a_file_that_is_larger_than_memory_should_hold_is_kept_whole(attempt: At
     data = random.Random(7).randbytes(3 * 1024 * 1024 + 1)
     write(attempt.output, large=data, empty=b"")
     files = attempt.tracked().files
-    assert [file.bytes for file in files if isinstance(file, TrackedFile)] == [0, len(data)]
+    assert isinstance(files, list)
+    assert [file.bytes for file in files] == [0, len(data)]
     assert [path.name for path in attempt.context.workspace.parent.iterdir() if path.name != "owner.lock"] == [
         attempt.context.workspace.name
     ], "no copy is left behind"
@@ -196,7 +198,8 @@ def test_a_name_that_no_event_should_hold_fails_the_set(attempt: Attempt, name: 
         with open(path + name, "wb") as file:
             file.write(b"1")
     told = attempt.refused()
-    assert sorted(told.files) == sorted([shown, f"folder\\x07/{shown}"])  # type: ignore[type-var]
+    assert isinstance(told.files, list)
+    assert set(told.files) == {shown, f"folder\\x07/{shown}"}
     assert told.error.message.endswith(f"{shown} {why}, and 1 more cannot be tracked")
     msgspec.msgpack.encode(told)
 
@@ -340,7 +343,7 @@ def test_what_is_swapped_is_refused_and_never_read(
         if left:
             left.pop()(file, outside)
 
-    open_, read, survey = os.open, os.read, tracking.survey
+    open_, read, survey = os.open, os.read, looked_through
 
     def surveyed(*arguments: Any) -> Any:
         found = survey(*arguments)
