@@ -94,13 +94,6 @@ class Depot:
         prefix = self._prefix(uri)
         self._patiently(lambda: self._store(prefix).fetch(uri, into))
 
-    def close(self) -> None:
-        """Let go of what is connected."""
-        with self._opening:
-            for store in self._stores.values():
-                store.close()
-            self._stores.clear()
-
     def _prefix(self, uri: str) -> str:
         refusals = []
         for prefix in self._allowed:

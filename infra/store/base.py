@@ -49,7 +49,3 @@ class FileStore(Protocol):
         Raises `Missing` where there is nothing, else as `keep`; the file may hold a part by then.
         """
         ...
-
-    def close(self) -> None:
-        """Let go of what is connected. It is connected again where it is needed."""
-        ...

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Link:
-    """A connection to NATS for any thread."""
+    """A connection to NATS for any thread: made when it is first needed, and again after `close`."""
 
     def __init__(self, url: str, *, credentials: str | None = None, inbox_prefix: str = "_INBOX") -> None:
         self._url = url
@@ -138,10 +138,6 @@ class ObjectFiles:
                 raise Missing(f"there is no file {uri}") from error
 
         self._link.run(get)
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._link.close()
 
     def _key(self, uri: str) -> str:
         below(uri, self._root)

@@ -55,9 +55,6 @@ class FolderFiles:
                 raise Missing(f"there is no file {uri}") from error
             raise StoreError(f"{uri} cannot be read: {error.strerror}") from error
 
-    def close(self) -> None:
-        """There is nothing to let go of."""
-
     @contextmanager
     def _directory(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
         found = os.open(self._path, _DIRECTORY)

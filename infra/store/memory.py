@@ -56,6 +56,3 @@ class MemoryFiles:
         into.seek(0)
         into.truncate()
         into.write(self._kept[uri])
-
-    def close(self) -> None:
-        """There is nothing to let go of."""

@@ -48,9 +48,6 @@ class RemoteFiles:
         except Exception as error:
             raise StoreError(f"{uri} cannot be read: {error!r}") from error
 
-    def close(self) -> None:
-        """fsspec keeps what it has connected."""
-
     def _system(self) -> Any:
         with self._making:
             if self._found is None:

@@ -166,6 +166,17 @@ def test_what_will_soon_be_forgotten_is_kept_anew(bucket: Callable[[float | None
 
 
 @pytest.mark.server
+def test_a_closed_connection_is_made_again(bucket: Callable[[float | None], str], tmp_path: Path) -> None:
+    link = Link(bucket(None))
+    link.close()
+    for name in ("a", "b"):
+        store = ObjectFiles("nats://artifacts", link)
+        assert fetched(store, store.keep(name, io.BytesIO(b"x")), tmp_path) == b"x"
+        link.close()
+        link.close()
+
+
+@pytest.mark.server
 def test_a_bucket_that_is_not_there_is_the_operators(bucket: Callable[[float | None], str]) -> None:
     link = Link(bucket(None))
     with pytest.raises(Unfit, match="there is no object store nowhere"):

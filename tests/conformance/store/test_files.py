@@ -125,10 +125,3 @@ def test_many_may_keep_the_same_at_once(store: FileStore, tmp_path: Path) -> Non
         uris = set(threads.map(lambda _: store.keep("a", io.BytesIO(data)), range(16)))
     assert len(uris) == 1
     assert fetched(store, uris.pop(), tmp_path) == data
-
-
-def test_a_closed_store_can_be_used_again(store: FileStore, tmp_path: Path) -> None:
-    uri = store.keep("a", io.BytesIO(b"x"))
-    store.close()
-    store.close()
-    assert fetched(store, uri, tmp_path) == b"x"
