@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from contracts import subjects
+from contracts.events import LogEvent
+from contracts.fleet import FleetEvent
 from infra.bus.base import Bus, Stored
 from tests.checker import read_all
 
@@ -47,6 +49,10 @@ class Evidence(Struct, frozen=True):
         """As if that event had never been said."""
         return Evidence([told for told in self.messages if told.event != event])
 
+    def hollow(self, event: str) -> Evidence:
+        """As if that event had been said with nothing of its own in it."""
+        return Evidence([_hollow(told) if told.event == event else told for told in self.messages])
+
 
 async def gather(bus: Bus) -> Evidence:
     """What the bus holds now."""
@@ -65,6 +71,12 @@ async def heard(bus: Bus, event: str, **fields: Any) -> Told:
             if fields.items() <= told.body.items():
                 return told
     raise AssertionError("a follower does not end by itself")
+
+
+def _hollow(told: Told) -> Told:
+    everywhere = {field.name for common in (LogEvent, FleetEvent) for field in msgspec.structs.fields(common)}
+    body = {name: value for name, value in told.body.items() if name in everywhere}
+    return Told(id=told.id, subject=told.subject, body=body)
 
 
 def _told(stream: str, message: Stored) -> Told:
