@@ -157,8 +157,8 @@ def _pressure_applied(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _pressure_released(body: Body, evidence: Evidence) -> Proof | None:
-    """Down from half of what was held at least; none of it was completed when it began."""
-    worked_off = HELD - LOW <= body["completed"] + 1 <= HELD + 1
+    """None of what was held was completed when it began."""
+    worked_off = HELD - LOW <= body["completed"] <= HELD
     if body["kind"] == "hold" and body["depth"] <= LOW == body["low"] and worked_off and body["lasted_ms"] > 0:
         return _only(body, "depth", "completed")
     return None
