@@ -155,6 +155,10 @@ class Progress(LogEvent, frozen=True, kw_only=True, tag="progress"):
     step: str | None = None
     eta_ms: Count | None = None
     counts: dict[str, int] | None = None
+    elapsed_ms: Count | None = None
+    """Of a batch: since its holder began with it."""
+    per_second: Annotated[float, Meta(ge=0)] | None = None
+    """Of a batch: children that ended each second since then."""
 
 
 class Retrying(LogEvent, frozen=True, kw_only=True, tag="retrying"):
@@ -198,6 +202,8 @@ class Failed(LogEvent, frozen=True, kw_only=True, tag="failed"):
     attempts: Count
     """Attempts made in this run."""
     dlq_sequence: Ordinal
+    counts: dict[str, int] | None = None
+    """Of a batch: how many of its children ended how."""
 
 
 class Cancelled(LogEvent, frozen=True, kw_only=True, tag="cancelled"):

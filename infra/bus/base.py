@@ -201,7 +201,8 @@ class Bus(Protocol):
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
         """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order.
 
-        What `publish` would raise for a message stands in its place. Nothing is raised.
+        They are stored in their order, too, but for those that are not stored at all. What `publish` would raise for a
+        message stands in its place. Nothing is raised.
         """
         ...
 

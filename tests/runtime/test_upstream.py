@@ -371,7 +371,8 @@ async def test_without_a_connection_nobody_looks_without_a_pause(world: World) -
     upstream._look = counted  # type: ignore[method-assign]
     jetray.bus.disconnect()
     with anyio.move_on_after(10):
-        await upstream.admit("puppet")
+        async with upstream.admit("puppet"):
+            pass
     assert looks == pytest.approx(10 / LOOK_S, abs=1)
     jetray.bus.reconnect()
 
@@ -439,7 +440,8 @@ async def test_pressure_begins_when_the_pool_has_grown_and_children_come_in_port
     assert said(world) == []
     before = len(jetray.hooks.calls)
     for _ in range(15):
-        await upstream.admit("puppet")
+        async with upstream.admit("puppet"):
+            pass
     looks = sum(op == "consumer" for op, _, _ in jetray.hooks.calls[before:])
     assert looks == 3 * 2, "two lanes, each time that high - low are published"
     grown = True

@@ -107,7 +107,7 @@ def raised(job: Job, stimulus: Raised, now: datetime, jitter: float) -> Decision
     if job.asked is not None:
         return job, ()
     spent = Spent(attempts=job.spent.attempts + 1, lost=job.spent.lost)
-    job = msgspec.structs.replace(job, spent=spent)
+    job = msgspec.structs.replace(job, spent=spent, counts=stimulus.counts)
     if not stimulus.error.retryable or spent.attempts >= job.policy.max_attempts:
         return bury(job, stimulus.error)
     delay = stimulus.retry_after_s
@@ -169,7 +169,9 @@ def _again(job: Job, error: ErrorInfo, delay: float, now: datetime, *, moved: bo
 
 def buried(job: Job, stimulus: Buried, now: datetime, jitter: float) -> Decision:
     assert job.error is not None
-    event = make_event(job, Failed, now, error=job.error, attempts=job.made, dlq_sequence=stimulus.sequence)
+    event = make_event(
+        job, Failed, now, error=job.error, attempts=job.made, dlq_sequence=stimulus.sequence, counts=job.counts
+    )
     return append(job, event, Phase.ENDING)
 
 

@@ -111,6 +111,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """The message does not decode."""
     error: ErrorInfo | None = None
     """Why it is being buried."""
+    counts: dict[str, int] | None = None
+    """How the children of a batch that is being buried ended."""
     pending: Event | None = None
     """The event being appended; while its message moves, the `retrying` that says so."""
     log: LogView | None = None
@@ -156,6 +158,8 @@ class Reported(Struct, frozen=True, kw_only=True):
     step: str | None = None
     eta_ms: int | None = None
     counts: dict[str, int] | None = None
+    elapsed_ms: int | None = None
+    per_second: float | None = None
 
 
 class Returned(Struct, frozen=True):
@@ -170,6 +174,8 @@ class Raised(Struct, frozen=True):
 
     error: ErrorInfo
     retry_after_s: float | None = None
+    counts: dict[str, int] | None = None
+    """Of a batch: how many of its children ended how."""
 
 
 class Gone(Struct, frozen=True):

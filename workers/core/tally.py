@@ -43,6 +43,10 @@ class Tally(Struct):
         self.ends[place] = notice
         return True
 
+    def saw(self, place: int, notice: Notice) -> None:
+        """The batch's holder found this end in the child's own log: whatever notices say, it is how the child ended."""
+        self.ends[place] = notice
+
     def _is_over(self, notice: Notice) -> bool:
         """Whether it tells of an earlier run of the batch."""
         if notice.outcome == "refused":

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+
+from msgspec import Struct
 
 from contracts import events, subjects
 from contracts import headers as h
 from contracts.codec import Undecodable, canonical
 from contracts.errors import ErrorInfo, Reason, bounded
-from contracts.events import Asked, Cancelled, Completed, Event, Failed, Outcome, Requeued, Started, is_terminal
-from infra.bus.base import NoSuchSubject, TooLarge
+from contracts.events import Asked, Cancelled, Completed, Event, Failed, Requeued, Started, is_terminal
+from infra.bus.base import NoSuchSubject, Outgoing, PubAck, TooLarge
 from workers.core.log import LogView
 from workers.core.rerun import Again, Fresh, Requeue, rerun
 from workers.core.tally import child_id
@@ -25,7 +26,7 @@ from workers.runtime.patience import patiently
 from workers.runtime.registered import registered
 from workers.runtime.rooms import Rooms
 
-__all__ = ["Children", "Unfit"]
+__all__ = ["Children", "End", "Unfit"]
 
 
 class Unfit(Exception):
@@ -34,6 +35,14 @@ class Unfit(Exception):
     def __init__(self, reason: Reason, name: str, message: str) -> None:
         super().__init__(message)
         self.error = ErrorInfo(reason=reason, type=name, message=bounded(message))
+
+
+class End(Struct, frozen=True):
+    """How a child ended."""
+
+    event: Completed | Failed | Cancelled
+    sequence: int
+    """Of the event in `EVENTS`."""
 
 
 class Children:
@@ -52,6 +61,8 @@ class Children:
         """Kinds that only other gateways have, and whether they are batches: not to be read for each child anew."""
         self._canceller = Canceller(rooms.journal, gateway=started.gateway, now=rooms.bus.server_now)
         self.ids = [child_id(started.job_id, child.key) for child in children]
+        self.names = [f"{child.kind}.{job_id}" for child, job_id in zip(children, self.ids, strict=True)]
+        """`<kind>.<id>` of each."""
 
     def __len__(self) -> int:
         return len(self._children)
@@ -59,39 +70,41 @@ class Children:
     def __getitem__(self, index: int) -> Child:
         return self._children[index]
 
-    @property
-    def names(self) -> list[str]:
-        """`<kind>.<id>` of each."""
-        return [f"{child.kind}.{job_id}" for child, job_id in zip(self._children, self.ids, strict=True)]
-
     # Out
 
-    async def send(self, index: int) -> None:
-        """See to it that the child runs in this run of its batch. Waits for room; raises `Unfit`."""
-        child, body = self._children[index], self._body(index)
+    async def send(self, indexes: Sequence[int]) -> None:
+        """See to it that the children run in this run of their batch. Waits for room; raises `Unfit`."""
         if self._started.run == 1:
-            await self._publish(index, body, f"{child.kind}.{self.ids[index]}.1")
-        else:
-            await self._send_again(index, body)
+            await self._send_first(indexes)
+            return
+        for index in indexes:
+            await self._send_again(index)
 
-    async def _send_again(self, index: int, body: bytes) -> None:
-        kind, job_id = self._children[index].kind, self.ids[index]
+    async def _send_first(self, indexes: Sequence[int]) -> None:
+        outgoing = [self._message(index, f"{self.names[index]}.1") for index in indexes]
+        answers = await self._rooms.bus.publish_many(outgoing)
+        for index, message, answer in zip(indexes, outgoing, answers, strict=True):
+            if not isinstance(answer, PubAck):
+                await self._publish(index, message)
+
+    async def _send_again(self, index: int) -> None:
+        kind, job_id, body = self._children[index].kind, self.ids[index], self._body(index)
         view = await self._rooms.journal.read(kind, job_id)
         digest = self._digest(kind, body)
         while True:
             match rerun(view, parent=self._parent, since=self._since, input_sha256=digest):
                 case Fresh():
                     # What was published in the batch's earlier run must not be taken for this message.
-                    await self._publish(index, body, f"{kind}.{job_id}.1.{self._started.run}")
+                    await self._publish(index, self._message(index, f"{kind}.{job_id}.1.{self._started.run}"))
                 case Requeue(run=run, dlq_sequence=letter):
                     event = self._requeued(view, run, letter, digest)
                     done = await self._rooms.journal.append(event, after=view.sequence, traceparent=self._traceparent)
                     if not isinstance(done, Written):
                         view = done
                         continue
-                    await self._publish(index, body, f"{kind}.{job_id}.{run}", run)
+                    await self._publish(index, self._message(index, f"{kind}.{job_id}.{run}", run))
                 case Again(run=run):
-                    await self._publish(index, body, f"{kind}.{job_id}.{run}", run)
+                    await self._publish(index, self._message(index, f"{kind}.{job_id}.{run}", run))
                 case _:
                     pass
             return
@@ -116,8 +129,7 @@ class Children:
             input_sha256=view.opening.input_sha256 if view.opening is not None else digest or "",
         )
 
-    async def _publish(self, index: int, body: bytes, message_id: str, run: int | None = None) -> None:
-        child = self._children[index]
+    def _message(self, index: int, message_id: str, run: int | None = None) -> Outgoing:
         headers = {
             h.MSG_ID: message_id,
             h.JOB_ID: self.ids[index],
@@ -129,9 +141,14 @@ class Children:
             headers[h.RUN] = str(run)
         if self._traceparent is not None:
             headers[h.TRACEPARENT] = self._traceparent
-        bus, queue, what = self._rooms.bus, subjects.job(child.kind), f"a child of {self._parent}"
+        return Outgoing(subjects.job(self._children[index].kind), self._body(index), headers)
+
+    async def _publish(self, index: int, message: Outgoing) -> None:
+        child, bus, what = self._children[index], self._rooms.bus, f"a child of {self._parent}"
         try:
-            await patiently(lambda: bus.publish(queue, body, headers), what=what, unless=(NoSuchSubject,))
+            await patiently(
+                lambda: bus.publish(message.subject, message.body, message.headers), what=what, unless=(NoSuchSubject,)
+            )
         except NoSuchSubject as error:
             raise Unfit("unknown_kind", "UnknownKind", f"no gateway has registered kind {child.kind}") from error
         except TooLarge as error:
@@ -155,7 +172,7 @@ class Children:
 
     # Ends
 
-    async def end(self, index: int, asked: Asked) -> Outcome | None:
+    async def end(self, index: int, asked: Asked) -> End | None:
         """End the child, published or not: how it ended. None where its log is another's, and goes on."""
         kind, job_id = self._children[index].kind, self.ids[index]
         subject = Subject(
@@ -167,11 +184,11 @@ class Children:
             correlation_id=self._started.correlation_id,
         )
         view = await self._canceller.cancel(subject, asked)
-        tail = view.tail
+        tail, sequence = view.tail, view.sequence
         assert tail is not None, "what was cancelled has a log"
         if not is_terminal(tail) and tail.parent == self._parent:
-            tail = await self._end_of(kind, job_id, view.sequence)
-        return outcome_of(tail)
+            tail, sequence = await self._end_of(kind, job_id, view.sequence)
+        return End(tail, sequence) if isinstance(tail, (Completed, Failed, Cancelled)) else None
 
     async def _is_batch(self, kind: str) -> bool:
         """Whether the child has children of its own, which only its holder can end."""
@@ -183,24 +200,12 @@ class Children:
             self._foreign[kind] = info is not None and info.batch
         return self._foreign[kind]
 
-    async def _end_of(self, kind: str, job_id: str, after: int) -> Event:
+    async def _end_of(self, kind: str, job_id: str, after: int) -> tuple[Event, int]:
         """The end that its own holder brings about."""
         following = self._rooms.bus.follow(subjects.EVENTS, subjects.job_log(kind, job_id), after=after)
         async with aclosing(following) as stored:
             async for message in stored:
                 event = events.decode(message.body)
                 if is_terminal(event):
-                    return event
+                    return event, message.sequence
         raise AssertionError("a follower does not end by itself")
-
-
-def outcome_of(event: Any) -> Outcome | None:
-    """The word for an end; None for what is none."""
-    match event:
-        case Completed():
-            return "completed"
-        case Failed():
-            return "failed"
-        case Cancelled():
-            return "cancelled"
-    return None

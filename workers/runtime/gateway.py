@@ -21,6 +21,7 @@ from infra.bus.base import Bus, Delivery
 from infra.pool.base import Pool, PoolEvent
 from infra.store.base import Store
 from workers.core.credit import ahead
+from workers.kinds.batching import BatchCode
 from workers.kinds.registry import Kind
 from workers.runtime import terms
 from workers.runtime.control import Control
@@ -105,7 +106,9 @@ class Gateway:
             store=store,
             kinds=dict(kinds),
             terms={kind.name: terms.of(settings, kind) for kind in kinds.values()},
-            batches={kind.name: kind.instance(configs.get(kind.name)) for kind in kinds.values() if kind.is_batch},
+            batches={
+                kind.name: BatchCode(kind.instance(configs.get(kind.name))) for kind in kinds.values() if kind.is_batch
+            },
             journal=Journal(bus, nonce=nonce, source=name, pressure=pressure),
             intake=Intake(_limits(settings), quarantine or Quarantine(settings.kinds.modules)),
             leases=Leases(bus, ack_wait_s=settings.gateway.ack_wait_s),

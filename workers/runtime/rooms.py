@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from infra.bus.base import Bus
 from infra.pool.base import Pool
 from infra.store.base import Store
+from workers.kinds.batching import BatchCode
 from workers.kinds.registry import Kind
 from workers.runtime.delayed import Delayed
 from workers.runtime.depths import Depths
@@ -37,8 +38,8 @@ class Rooms:
     kinds: dict[str, Kind]
     terms: dict[str, Terms]
     """On what terms each kind runs."""
-    batches: dict[str, object]
-    """The object of each batch kind: what expands and reduces."""
+    batches: dict[str, BatchCode]
+    """The code of each batch kind: what expands and reduces."""
     journal: Journal
     intake: Intake
     leases: Leases

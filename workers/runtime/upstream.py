@@ -8,7 +8,8 @@ does not run the kind looks at its queue before it publishes into it, and holds 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -41,6 +42,8 @@ class _Queue:
         """When the depth was last looked at for the sake of children to be published."""
         self.room = 0
         """Children that may be published until it is looked at again."""
+        self.on_the_way = 0
+        """Children that are being published, and may not be in that depth yet."""
         self.episode: Episode | None = None
         self.looking = anyio.Lock()
         self.released = anyio.Event()
@@ -89,8 +92,9 @@ class Upstream:
         for kind, queue in self._queues.items():
             self._judge(kind, queue)
 
-    async def admit(self, kind: str) -> None:
-        """Return once one more child may be published into a kind."""
+    @asynccontextmanager
+    async def admit(self, kind: str, wanted: int = 1) -> AsyncIterator[int]:
+        """Begins once a child may be published into a kind: how many may meanwhile, `wanted` at most."""
         queue = self._queues.get(kind)
         if queue is None:
             queue = self._queues[kind] = _Queue(self._marks(kind))
@@ -99,7 +103,13 @@ class Upstream:
             async with queue.looking:
                 if not self._admits(queue):
                     await self._look_again(kind, queue)
-        queue.room -= 1
+        admitted = min(wanted, queue.room)
+        queue.room -= admitted
+        queue.on_the_way += admitted
+        try:
+            yield admitted
+        finally:
+            queue.on_the_way -= admitted
 
     def _admits(self, queue: _Queue) -> bool:
         fresh = anyio.current_time() - queue.seen < FRESH_S
@@ -123,7 +133,7 @@ class Upstream:
             # The last figure stands: where nothing presses, the stream's own limit holds all the same.
             log.debug("depth of %s is not known: %s", kind, error)
         queue.seen = anyio.current_time()
-        queue.room = room(queue.pressed, queue.depth, queue.marks)
+        queue.room = max(0, room(queue.pressed, queue.depth, queue.marks) - queue.on_the_way)
 
     async def _look(self, kind: str) -> None:
         if kind in self._kinds:

@@ -81,26 +81,41 @@ class MemoryBus:
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
         """Store a message and wait for the server's word."""
+        return await self._publish(Outgoing(subject, body, headers or {}), anyio.Event())
+
+    async def _publish(self, message: Outgoing, arrived: anyio.Event, ahead: anyio.Event | None = None) -> PubAck:
+        """Sets `arrived` once the server has seen the message, which it does after the one `ahead`."""
+        subject, body = message.subject, message.body
         if subject.split() != [subject]:
             raise ValueError(f"{subject!r} is no subject: it is empty or holds white space")
-        sent = as_sent(subject, headers or {})
+        sent = as_sent(subject, message.headers)
         self._check_connected()
         self._check_size(subject, block_size(sent), len(body))
-        return await self._call("publish", subject, lambda: self.server.publish(subject, body, sent))
+
+        def store() -> PubAck:
+            arrived.set()
+            return self.server.publish(subject, body, sent)
+
+        return await self._call("publish", subject, store, ahead)
 
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | BusError]:
         """Store messages, each for itself, and wait for the server's word on all: each one's answer, in their order."""
         found: list[PubAck | BusError | None] = [None] * len(messages)
 
-        async def one(index: int, message: Outgoing) -> None:
+        async def one(index: int, message: Outgoing, arrived: anyio.Event, ahead: anyio.Event | None) -> None:
             try:
-                found[index] = await self.publish(message.subject, message.body, message.headers)
+                found[index] = await self._publish(message, arrived, ahead)
             except BusError as error:
                 found[index] = error
+            finally:
+                arrived.set()
 
+        ahead: anyio.Event | None = None
         async with anyio.create_task_group() as group:
             for index, message in enumerate(messages):
-                group.start_soon(one, index, message)
+                arrived = anyio.Event()
+                group.start_soon(one, index, message, arrived, ahead)
+                ahead = arrived
         return [answer for answer in found if answer is not None]
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -204,11 +219,16 @@ class MemoryBus:
             return None
         return found.body
 
-    async def _call(self, op: str, subject: str, act: Callable[[], T]) -> T:
-        """A request and its answer. When the connection is cut in between, nobody knows whether it was carried out."""
+    async def _call(self, op: str, subject: str, act: Callable[[], T], ahead: anyio.Event | None = None) -> T:
+        """A request and its answer. When the connection is cut in between, nobody knows whether it was carried out.
+
+        It reaches the server after `ahead`: what goes over one connection stays in its order.
+        """
         self._check_connected()
         cuts = self._cuts
         await self.faults.before(op, subject)
+        if ahead is not None:
+            await ahead.wait()
         self._check_not_cut_since(cuts)
         answer = act()
         await self.faults.after(op, subject)

@@ -64,6 +64,15 @@ async def test_many_are_stored_each_for_itself_and_answered_in_their_order(world
     assert sorted(message.body for message in stored if message is not None) == [b"1", b"5"]
 
 
+async def test_many_are_stored_in_their_order(world: World) -> None:
+    await world.apply(EVENTS)
+    bodies = [str(number).encode() for number in range(100)]
+    answers = await world.bus.publish_many([Outgoing(STARTED, body) for body in bodies])
+    assert [answer.sequence for answer in answers if isinstance(answer, PubAck)] == [*range(1, 101)]
+    stored = [await world.bus.get("EVENTS", sequence) for sequence in range(1, 101)]
+    assert [message.body for message in stored if message is not None] == bodies
+
+
 async def test_of_many_without_a_connection_none_is_sent(world: World) -> None:
     await world.apply(EVENTS)
     async with world.outage():
