@@ -39,8 +39,11 @@ def _batch_started(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _batch_progress(body: Body, evidence: Evidence) -> Proof | None:
-    if body["job_id"] == "whole" and body.get("total") == len(VARIANTS) and body.get("done", 0) > 0 and body["counts"]:
-        return _only(body, "done", "total", "counts", "eta_ms")
+    """Amid it: all that ended is counted, however it ended, and the rest is still to come."""
+    ended = sum(body["counts"][how] for how in ("completed", "failed", "cancelled"))
+    amid = 0 < body["done"] == ended < body["total"] == len(VARIANTS)
+    if body["job_id"] == "whole" and amid and body["elapsed_ms"] > 0 and body["per_second"] > 0:
+        return _only(body, "done", "total", "per_second", "eta_ms")
     return None
 
 
