@@ -189,7 +189,7 @@ async def test_the_kinds_that_ship_and_their_routes_are_there() -> None:
 async def test_settings_hold() -> None:
     terms = Settings(gateway=Gateway(name="gw-7"), kinds=Kinds(settings={"score": KindSettings(deadline_s=5)}))
     async with stack(kinds=[score], settings=terms) as jetray:
-        assert repr(jetray) == "Stack(gw-7, deliberation, plan, score)"
+        assert repr(jetray) == "Stack(gw-7, batch, deliberation, plan, score, variant)"
         await jetray.submit("score", {"text_id": "T1", "words": ["to"]})
         await jetray.end_of("score", "T1")
         [start, *_] = await jetray.events("score", "T1")

@@ -20,15 +20,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contracts.batch import VariantResult
     from workers.kinds.context import JobContext
     from workers.kinds.registry import Child, ChildEnd, Fail, Retry, batch, job
+    from workers.kinds.workflow import workflow
 
-__all__ = ["Child", "ChildEnd", "Fail", "JobContext", "Retry", "batch", "job"]
+__all__ = ["Child", "ChildEnd", "Fail", "JobContext", "Retry", "VariantResult", "batch", "job", "workflow"]
+
+_ELSEWHERE = {
+    "JobContext": "workers.kinds.context",
+    "VariantResult": "contracts.batch",
+    "workflow": "workers.kinds.workflow",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Not at import: `python -m workers` comes through here before it can tell that a foreign `contracts` is in the way.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "workers.kinds.context" if name == "JobContext" else "workers.kinds.registry"
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(_ELSEWHERE.get(name, "workers.kinds.registry")), name)

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from contracts.agents import AgentResponse
+from contracts.batch import Batch, BatchResult, Best, Files, Listed, Row, Totals, Variant, VariantResult
 from contracts.calls import Call, Emitted, Gone, Raised, Ran, Reported, Returned
 from contracts.control import CancelRequest
 from contracts.deliberation import (
@@ -124,6 +125,9 @@ EVENTS: dict[str, LogEvent] = {
         eta_ms=1500,
         counts={"running": 2, "completed": 1},
     ),
+    "progress-batch": Progress(
+        **_log(n=2), done=1, total=2, eta_ms=500, counts={"completed": 1, "open": 1}, elapsed_ms=500, per_second=2.0
+    ),
     "progress-least": Progress(**_log(n=2), step="cancelling"),
     "progress-cancelling": Progress(
         **_log(n=2, cancelling=True, asked=Asked(reason="superseded", requested_by="ops")),
@@ -158,6 +162,13 @@ EVENTS: dict[str, LogEvent] = {
         error=ErrorInfo(reason="quorum", type="Fail", message="1 of 3 agents answered, 2 must"),
         attempts=3,
         dlq_sequence=8,
+    ),
+    "failed-batch": Failed(
+        **_log(n=5),
+        error=ErrorInfo(reason="dependency", type="Fail", message="a failed; 1 completed, 1 failed"),
+        attempts=1,
+        dlq_sequence=8,
+        counts={"completed": 1, "failed": 1},
     ),
     "cancelled": Cancelled(
         **_log(n=5),
@@ -289,6 +300,44 @@ CONTROL: dict[str, Struct] = {
 WINNER = Winner(agent_id="agent-dev-001", proposal="Cache it.", score=0.8, reasoning="best on tests (0.9)")
 
 KINDS: dict[str, Struct] = {
+    "batch-input": Batch(
+        batch_id="B7",
+        workflow="examples.prompt_search",
+        variants=[Listed(name="a", parameters={"temperature": 0.2})],
+        parallelism=4,
+        policy="threshold",
+        threshold=0.8,
+        inputs={"prompts.txt": "nats://artifacts/prompts.txt"},
+        files=Files(include=["*.csv"], exclude=["*.tmp"], max_bytes=1_000_000),
+    ),
+    "batch-input-matrix": Batch(batch_id="B8", kind="score", matrix={"depth": [1, 2]}),
+    "batch-result": BatchResult(
+        batch_id="B7",
+        counts={"completed": 1, "failed": 1, "cancelled": 0, "refused": 0, "total": 2},
+        best=Best(name="a", score=0.75),
+        comparison=[
+            Row(
+                name="a",
+                job_id="B7-a",
+                outcome="completed",
+                score=0.75,
+                metrics={"tokens": 12.0},
+                files=Totals(count=1, bytes=512),
+            ),
+            Row(name="b", job_id="B7-b", outcome="failed", error=ERROR),
+        ],
+        files=Totals(count=1, bytes=512),
+    ),
+    "variant-input": Variant(
+        workflow="examples.prompt_search",
+        name="a",
+        parameters={"temperature": 0.2},
+        inputs={"prompts.txt": "nats://artifacts/prompts.txt"},
+        files=Files(),
+    ),
+    "variant-result": VariantResult(
+        score=0.75, metrics={"tokens": 12.0}, output={"prompt": "Be brief."}, files=Totals(count=1, bytes=512)
+    ),
     "plan-input": Plan(
         story_id="S1", plan_id="P1", approved_by="reviewer-1", timestamp="2026-11-22T05:00:00Z", roles=["DEV", "QA"]
     ),

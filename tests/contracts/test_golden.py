@@ -25,7 +25,7 @@ JSON_GROUPS: dict[str, Mapping[str, Struct]] = {
     "status": samples.STATUS,
 }
 CASES = [(group, name) for group, values in JSON_GROUPS.items() for name in values]
-MODULES = ("agents", "calls", "control", "deliberation", "errors", "events", "fleet", "joins", "plan")
+MODULES = ("agents", "batch", "calls", "control", "deliberation", "errors", "events", "fleet", "joins", "plan")
 NOT_MESSAGES = {"LogEvent", "FleetEvent", "Cancel", "Replay", "Drain"}
 """Bases of others, and commands, which are subjects."""
 

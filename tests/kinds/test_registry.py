@@ -344,14 +344,14 @@ def module(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_kinds_that_ship_are_always_there():
-    assert set(load([])) == {"deliberation", "plan"}
+    assert set(load([])) == {"batch", "deliberation", "plan", "variant"}
 
 
 def test_a_module_brings_its_kinds(module: Any):
     one, two_ = kind_of(short, "b"), kind_of(short, "a")
     name = module("bringing", x=one, again=one, y=two_, z=short)
     assert [kind.name for kind in collect(sys.modules[name])] == ["a", "b"]
-    assert set(load([name])) == {"deliberation", "plan", "a", "b"}
+    assert set(load([name])) == {"batch", "deliberation", "plan", "variant", "a", "b"}
     assert load([name, name])["b"] is one
 
 

@@ -98,7 +98,7 @@ def test_a_route_to_an_unknown_kind_is_exit_status_78(jetray, tmp_path):
     refused = jetray("asyncapi")
 
     assert refused.returncode == 78
-    assert "a.b starts score, and there is no such kind (deliberation, plan)" in refused.stderr
+    assert "a.b starts score, and there is no such kind (batch, deliberation, plan, variant)" in refused.stderr
 
 
 def test_the_document_tells_every_kind_on_its_subjects(jetray):

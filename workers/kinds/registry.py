@@ -19,13 +19,14 @@ from contracts.catalogue import DOCUMENT_KEY
 from contracts.inbound import InputSpec
 from contracts.subjects import HIGH
 from contracts.tokens import is_token
+from workers.kinds import workflow
 from workers.kinds.options import Classes, ErrorClasses, check_counts, check_seconds
 from workers.kinds.outcomes import Child, ChildEnd, Fail, Retry
 from workers.kinds.shape import KindError, Shape, config_type, entry_point, result_type
 
 __all__ = ["Child", "ChildEnd", "Fail", "Kind", "KindError", "Retry", "batch", "collect", "job", "load"]
 
-SHIPPED = ("workers.kinds.deliberation", "workers.kinds.plan")
+SHIPPED = ("workers.kinds.deliberation", "workers.kinds.plan", "workers.kinds.batch", "workers.kinds.variant")
 """Modules of the kinds that ship."""
 
 
@@ -188,8 +189,17 @@ def batch(
 ) -> Callable[[Any], Kind]:
     """Make a batch kind of a class with `expand(self, input) -> Sequence[Child]` and `reduce(self, input, ends)`.
 
-    Both are pure functions of what they are given: after a takeover another gateway calls them again. `reduce` returns
-    the typed result, or `Fail`.
+    `reduce` gets a `ChildEnd` for each child and returns the typed result, or `Fail`, as `expand` may, too. The class
+    may also have
+
+    * `parallelism(self, input) -> int | None`: how many children may be under way at once,
+    * `settled(self, input, counts) -> str | None`: why the children that go on need not; they are cancelled then.
+      `counts` has children by `completed`, `failed`, `cancelled`, `refused` and `open`. What it has said it must say
+      again when more have ended,
+    * `outline(self, end: ChildEnd) -> Any`: what `reduce` gets instead of an end. Without it every child's result is in
+      memory at once.
+
+    All of them are pure functions of what they are given: after a takeover another gateway calls them again.
     """
 
     def decorate(target: Any) -> Kind:
@@ -216,10 +226,11 @@ def load(modules: Sequence[str]) -> dict[str, Kind]:
     kinds: dict[str, Kind] = {}
     for module in (*SHIPPED, *modules):
         try:
-            found = collect(importlib.import_module(module))
+            imported = importlib.import_module(module)
         except ImportError as error:
             raise KindError(f"setting kinds.modules: {module} cannot be imported: {error}") from error
-        if not found:
+        found = collect(imported)
+        if not found and not workflow.collect(imported):
             raise KindError(f"setting kinds.modules: {module} holds no kind; decorate a function with @job")
         for kind in found:
             known = kinds.setdefault(kind.name, kind)

@@ -12,6 +12,7 @@ from workers.core.retry import RetryPolicy
 from workers.core.watermark import Marks
 from workers.kinds.deliberation.config import DeliberationConfig
 from workers.kinds.registry import Kind
+from workers.kinds.workflow import WorkflowsConfig
 from workers.settings import Settings
 
 __all__ = ["Terms", "attempt_deadline_s", "configs", "deadline_s", "marks", "of", "policy", "profile", "profiles"]
@@ -86,5 +87,6 @@ def configs(settings: Settings) -> dict[str, Raw]:
     found = {name: Raw(json.dumps(kind.config).encode()) for name, kind in settings.kinds.settings.items()}
     council = DeliberationConfig(council=settings.council, councils=settings.councils, providers=settings.providers)
     found["deliberation"] = Raw(msgspec.json.encode(council))
+    found["batch"] = found["variant"] = Raw(msgspec.json.encode(WorkflowsConfig(modules=settings.kinds.modules)))
     found["plan"] = Raw(msgspec.json.encode(settings.plan))
     return found
