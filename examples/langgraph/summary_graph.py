@@ -11,8 +11,17 @@ from collections import Counter
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
+from msgspec import Struct
 
-from workers import Fail, JobContext
+from workers import Fail, JobContext, workflow
+
+
+class Wanted(Struct):
+    """A variant's parameters."""
+
+    text: str
+    words: int
+    """That the summary may have."""
 
 
 class Draft(TypedDict, total=False):
@@ -70,9 +79,10 @@ def build() -> Any:
     return graph.compile()
 
 
-def run(parameters: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
-    """One variant: `text`, and the `words` that its summary may have. Each node that ran is reported as a step."""
-    draft: Draft = {"text": parameters["text"], "words": parameters["words"]}
+@workflow("summary")
+def summarize(ctx: JobContext, wanted: Wanted) -> dict[str, Any]:
+    """One variant. Each node that ran is reported as a step."""
+    draft: Draft = {"text": wanted.text, "words": wanted.words}
     if not split(draft)["sentences"]:
         raise Fail("the text holds no sentence")
     steps = 0
@@ -84,7 +94,6 @@ def run(parameters: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
             steps += 1
             ctx.progress(step=step, done=steps)
     summary = " ".join(draft["sentences"])
-    (ctx.workspace / "summary.txt").write_text(summary, encoding="utf-8")
     return {
         "score": round(draft["told"], 3),
         "metrics": {"words": len(summary.split()), "steps": steps},
