@@ -5,6 +5,7 @@ should, or other than what really happened.
 
 General layout:
 
+    asked       settings and inputs
     kinds       jobs that wait, and jobs that kill what runs them
     workflows   what batches try in variants
     scenes      what is done to provoke the events, one after the other

@@ -63,11 +63,11 @@ async def gather(bus: Bus) -> Evidence:
     )
 
 
-async def heard(bus: Bus, event: str, **fields: Any) -> Told:
-    """The first message of a gateway's event with these fields, waited for."""
-    async with aclosing(bus.follow(subjects.WORKERS, f"{event}.*")) as messages:
+async def heard(bus: Bus, stream: str, subject: str, **fields: Any) -> Told:
+    """The first message on a filter with these fields, waited for."""
+    async with aclosing(bus.follow(stream, subject)) as messages:
         async for message in messages:
-            told = _told(subjects.WORKERS, message)
+            told = _told(stream, message)
             if fields.items() <= told.body.items():
                 return told
     raise AssertionError("a follower does not end by itself")

@@ -9,9 +9,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tests.integration.stack import Stack, stack
+from tests.seventeen.asked import FOLDER, SETTINGS
 from tests.seventeen.evidence import Evidence, Told, gather
 from tests.seventeen.rows import ROWS, Row
-from tests.seventeen.scenes import SCENES, NotSo, Scene, prepare
+from tests.seventeen.scenes import SCENES, NotSo, Scene
 
 __all__ = ["Finding", "Played", "judge", "play"]
 
@@ -39,10 +40,11 @@ class Played(Struct, frozen=True):
 
 async def play(folder: Path, say: Callable[[str], None] = lambda line: None) -> Played:
     """Play all scenes in a folder, which keeps the gateway's log. One that goes wrong does not keep others back."""
-    prepare(folder)
+    (folder / "jetray.toml").write_text(SETTINGS)
     went_wrong = []
     async with stack(folder) as jetray:
-        await jetray.gateway(ray="local", log=folder / "gateway.log", PYTHONPATH=str(ROOT))
+        environment = {"PYTHONPATH": str(ROOT), FOLDER: str(folder)}
+        await jetray.gateway(ray="local", log=folder / "gateway.log", **environment)
         for scene in SCENES:
             say(scene.__doc__ or scene.__name__)
             why = await _goes_wrong(scene, jetray, folder)

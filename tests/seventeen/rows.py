@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
+from tests.seventeen.asked import HELD, HIGH, LOW, MEMORY, VARIANTS, WHOLE
 from tests.seventeen.evidence import Evidence
-from tests.seventeen.scenes import HELD, HIGH, LOW, MEMORY, VARIANTS
 from tests.seventeen.workflows import CURVE, curve, digest, peak
+from workers.kinds.registry import load
 
 __all__ = ["ROWS", "Row"]
 
 Body = dict[str, Any]
 Proof = dict[str, Any]
+BATCH: Final = load([])["batch"].spec
+"""How a batch's input is read."""
 
 
 class Row(Struct, frozen=True):
@@ -33,37 +37,51 @@ class Row(Struct, frozen=True):
 
 
 def _batch_started(body: Body, evidence: Evidence) -> Proof | None:
-    if body["job_id"] == "whole" and body["actor"] is None and body["input_sha256"]:
-        return _only(body, "job_id", "deadline")
+    """What was asked for, told by its hash; before any of its variants, and on no actor."""
+    asked = BATCH.digest(BATCH.decode(msgspec.json.encode(WHOLE)))
+    variants = [each["time"] for each in evidence.bodies("orchestration.variant.started", parent="batch.whole")]
+    first = len(variants) == len(VARIANTS) and body["time"] < min(variants)
+    if body["job_id"] == "whole" and body["actor"] is None and body["input_sha256"] == asked and first:
+        return {"input_sha256": asked[:12], "waited_ms": body["waited_ms"]}
     return None
 
 
 def _batch_progress(body: Body, evidence: Evidence) -> Proof | None:
-    """Amid it: all that ended is counted, however it ended, and the rest is still to come."""
-    ended = sum(body["counts"][how] for how in ("completed", "failed", "cancelled"))
-    amid = 0 < body["done"] == ended < body["total"] == len(VARIANTS)
-    if body["job_id"] == "whole" and amid and body["elapsed_ms"] > 0 and body["per_second"] > 0:
-        return _only(body, "done", "total", "per_second", "eta_ms")
+    """All but the last variant have ended."""
+    counts = body["counts"]
+    amid = body["done"] == counts["completed"] == len(VARIANTS) - 1 and body["total"] == len(VARIANTS)
+    if body["job_id"] == "whole" and amid and counts["in_progress"] == 1:
+        told = body["elapsed_ms"] > 0 and body["per_second"] > 0 and body["eta_ms"] > 0
+        return _only(body, "done", "total", "per_second", "eta_ms") if told else None
     return None
 
 
 def _batch_completed(body: Body, evidence: Evidence) -> Proof | None:
-    best = max(VARIANTS, key=lambda name: peak(VARIANTS[name]))
+    """The right one is best, the table has all in the right order, and every file counts."""
     result = body["result"]
-    if body["job_id"] == "whole" and result["best"] == {"name": best, "score": peak(VARIANTS[best])}:
-        return {"best": result["best"], "duration_ms": body["duration_ms"]}
+    scores = [(name, peak(VARIANTS[name])) for name in sorted(VARIANTS, key=lambda it: -peak(VARIANTS[it]))]
+    table = [(row["name"], row["score"]) for row in result["comparison"]]
+    counts = {"completed": 4, "failed": 0, "cancelled": 0, "refused": 0, "total": 4}
+    files = {"count": len(VARIANTS), "bytes": sum(len(curve(x)) for x in VARIANTS.values())}
+    if body["job_id"] == "whole" and (table, result["counts"], result["files"]) == (scores, counts, files):
+        best = dict(zip(("name", "score"), scores[0], strict=True))
+        return {"best": best, "files": files} if result["best"] == best and body["duration_ms"] > 0 else None
     return None
 
 
 def _batch_failed(body: Body, evidence: Evidence) -> Proof | None:
-    return _only(body, "error") if body["job_id"] == "broken" and "broken" in body["error"]["message"] else None
+    """It names the variant at which it failed, and why that one did."""
+    counts, because = body["counts"], "bad failed (user: there is no curve at 1.0)"
+    if body["job_id"] == "broken" and body["error"]["message"].startswith(because):
+        return {"error": because, "counts": _some(counts)} if (counts["failed"], counts["open"]) == (1, 0) else None
+    return None
 
 
 def _batch_cancelled(body: Body, evidence: Evidence) -> Proof | None:
-    counts = body.get("counts", {})
-    asked = (body["reason"], body["requested_by"])
-    if body["job_id"] == "called-off" and asked == ("superseded", "somebody") and counts["cancelled"] == 1:
-        return _only(body, "requested_by", "counts")
+    asked, counts = (body["reason"], body["requested_by"]), body["counts"]
+    ended = (counts["completed"], counts["cancelled"], counts["cancelled_running"], counts["open"])
+    if body["job_id"] == "called-off" and asked == ("superseded", "somebody") and ended == (1, 1, 1, 0):
+        return {"requested_by": body["requested_by"], "counts": _some(counts)}
     return None
 
 
@@ -119,7 +137,7 @@ def _variant_completed(body: Body, evidence: Evidence) -> Proof | None:
 
 def _variant_failed(body: Body, evidence: Evidence) -> Proof | None:
     error = body["error"]
-    if body["job_id"] == "broken-broken" and (error["type"], error["message"]) == (
+    if body["job_id"] == "broken-bad" and (error["type"], error["message"]) == (
         "ValueError",
         "there is no curve at 1.0",
     ):
@@ -165,6 +183,10 @@ def _pressure_released(body: Body, evidence: Evidence) -> Proof | None:
     if body["kind"] == "hold" and body["depth"] <= LOW == body["low"] and worked_off and body["lasted_ms"] > 0:
         return _only(body, "depth", "completed")
     return None
+
+
+def _some(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _only(body: Body, *fields: str) -> Proof:

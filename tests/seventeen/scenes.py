@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from contracts import subjects
 from contracts.events import Cancelled, Completed, Failed
 from infra.bus.base import Refused
 from tests.integration.stack import Stack
-from tests.seventeen.evidence import Told, heard
-from tests.seventeen.workflows import CURVE
+from tests.seventeen.asked import BROKEN, CALLED_OFF, HELD, LAST, TOO_LARGE, VARIANTS, WHOLE
+from tests.seventeen.evidence import heard
 
-__all__ = ["HELD", "HIGH", "LOW", "SCENES", "VARIANTS", "NotSo", "Scene", "prepare"]
+__all__ = ["SCENES", "NotSo", "Scene"]
 
-HIGH: Final = 6
-LOW: Final = 2
-HELD: Final = 12
-"""Jobs that are published at once into a queue whose high watermark is half of that."""
-MEMORY: Final = 64 * 1024**2
-VARIANTS: Final = {"low": 1.0, "near": 2.5, "best": 3.0, "far": 6.0}
-"""Of the batch that completes, with the place of each on the curve."""
 WITHIN_S: Final = 60
-
-_SETTINGS: Final = f"""
-routes = []
-
-[kinds]
-modules = ["tests.seventeen.kinds"]
-[kinds.settings.hold]
-high = {HIGH}
-low = {LOW}
-
-[gateway]
-grace_s = 2
-
-[profiles.default]
-actors = 2
-cpus = 0
-
-[profiles.narrow]
-actors = 1
-cpus = 0
-memory = {MEMORY}
-concurrency = 1
-"""
 
 
 class NotSo(Exception):
@@ -55,11 +26,7 @@ class NotSo(Exception):
 
 
 Scene = Callable[[Stack, Path], Awaitable[None]]
-
-
-def prepare(folder: Path) -> None:
-    """Write the settings of the gateway that will run in this folder."""
-    (folder / "jetray.toml").write_text(_SETTINGS)
+"""Jobs wait for files in the folder."""
 
 
 async def pools_start(jetray: Stack, folder: Path) -> None:
@@ -79,40 +46,34 @@ async def an_actor_dies(jetray: Stack, folder: Path) -> None:
 
 async def a_queue_fills(jetray: Stack, folder: Path) -> None:
     """Twelve jobs come at once to an actor that holds on to the first; then all are let go."""
-    until = folder / "held-jobs-may-end"
     for number in range(HELD):
-        await jetray.publish("jobs.hold", msgspec.json.encode({"id": f"held-{number}", "until": str(until)}))
+        await jetray.publish("jobs.hold", f'{{"id":"held-{number}","until":"all-may-go"}}')
     await _said(jetray, "workers.backpressure.applied", kind="hold")
-    until.touch()
+    (folder / "all-may-go").touch()
     for number in range(HELD):
         await _ends(jetray, "hold", f"held-{number}", Completed)
     await _said(jetray, "workers.backpressure.released", kind="hold")
 
 
 async def a_batch_completes(jetray: Stack, folder: Path) -> None:
-    """Four variants run, two at a time, and leave files of which one pattern asks for one."""
-    variants = [{"name": name, "parameters": {"x": x}} for name, x in VARIANTS.items()]
-    await _publish(jetray, "whole", variants, files={"include": ["*.csv"], "exclude": [], "max_bytes": 1_000_000})
+    """Four variants run, two at a time, and leave two files each, of which a pattern asks for one."""
+    await _publish(jetray, WHOLE)
+    others = len(VARIANTS) - 1
+    await _told(jetray, subjects.EVENTS, "orchestration.batch.progress.whole", done=others, total=len(VARIANTS))
+    last = next(each for each in WHOLE["variants"] if each["name"] == LAST)
+    (folder / last["parameters"]["until"]).touch()
     await _ends(jetray, "batch", "whole", Completed)
 
 
 async def a_batch_fails(jetray: Stack, folder: Path) -> None:
-    """The first variant raises, and the policy is to stop there."""
-    variants = [
-        {"name": "broken", "parameters": {"x": 1.0, "fails": True}},
-        {"name": "waiting", "parameters": {"x": 2.0, "until": str(folder / "never")}},
-    ]
-    await _publish(jetray, "broken", variants, policy="fail_fast")
+    """A variant raises each time that it is tried, and the policy is to stop there."""
+    await _publish(jetray, BROKEN)
     await _ends(jetray, "batch", "broken", Failed)
 
 
 async def a_batch_is_cancelled(jetray: Stack, folder: Path) -> None:
     """Somebody cancels a batch of which one variant has ended and another runs."""
-    variants = [
-        {"name": "quick", "parameters": {"x": 1.0}},
-        {"name": "endless", "parameters": {"x": 2.0, "until": str(folder / "never")}},
-    ]
-    await _publish(jetray, "called-off", variants)
+    await _publish(jetray, CALLED_OFF)
     await _ends(jetray, "variant", "called-off-quick", Completed)
     await jetray.seen("variant", "called-off-endless", "started", within_s=WITHIN_S)
     await jetray.publish("control.cancel.batch.called-off", '{"reason":"superseded","requested_by":"somebody"}')
@@ -121,8 +82,7 @@ async def a_batch_is_cancelled(jetray: Stack, folder: Path) -> None:
 
 async def files_are_too_large(jetray: Stack, folder: Path) -> None:
     """A variant leaves a file that is larger than its batch allows."""
-    variants = [{"name": "large", "parameters": {"x": 1.0}}]
-    await _publish(jetray, "too-large", variants, files={"include": [CURVE], "exclude": [], "max_bytes": 1})
+    await _publish(jetray, TOO_LARGE)
     await jetray.seen("variant", "too-large-large", "files_tracking_failed", within_s=WITHIN_S)
 
 
@@ -137,19 +97,9 @@ SCENES: Final[tuple[Scene, ...]] = (
 )
 
 
-async def _publish(
-    jetray: Stack, batch_id: str, variants: list[dict[str, Any]], *, policy: str = "all", **more: Any
-) -> None:
-    asked = {
-        "batch_id": batch_id,
-        "workflow": "tests.seventeen.workflows:score",
-        "variants": variants,
-        "parallelism": 2,
-        "policy": policy,
-        **more,
-    }
+async def _publish(jetray: Stack, batch: Mapping[str, Any]) -> None:
     try:
-        await jetray.publish("jobs.batch", msgspec.json.encode(asked))
+        await jetray.publish("jobs.batch", msgspec.json.encode(batch))
     except Refused as error:
         raise NotSo(f"jobs.batch: {error}") from error
 
@@ -160,6 +110,10 @@ async def _ends(jetray: Stack, kind: str, job_id: str, how: type[Completed | Fai
         raise NotSo(f"{kind}.{job_id}: {msgspec.json.encode(end).decode()}")
 
 
-async def _said(jetray: Stack, event: str, **fields: str) -> Told:
+async def _said(jetray: Stack, event: str, **fields: str) -> None:
+    await _told(jetray, subjects.WORKERS, f"{event}.*", **fields)
+
+
+async def _told(jetray: Stack, stream: str, subject: str, **fields: Any) -> None:
     async with asyncio.timeout(WITHIN_S):
-        return await heard(jetray.bus, event, **fields)
+        await heard(jetray.bus, stream, subject, **fields)

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CURVE", "curve", "digest", "peak", "score"]
+from msgspec import Struct
+
+from tests.seventeen.asked import FOLDER
+from workers import JobContext, workflow
+
+__all__ = ["CURVE", "Point", "curve", "digest", "peak", "score"]
 
 CURVE = "curve.csv"
 LOOK_S = 0.02
 
 
-def score(parameters: dict[str, Any], ctx: Any) -> dict[str, Any]:
-    """How high a curve is at `x`. It may be told to fail, to leave what cannot be tracked, or to wait for a file."""
-    if parameters.get("fails"):
-        raise ValueError(f"there is no curve at {parameters['x']}")
-    if until := parameters.get("until"):
-        while not Path(until).exists() and not ctx.cancelled:
-            time.sleep(LOOK_S)
-    output = Path(ctx.workspace)
-    (output / CURVE).write_bytes(curve(parameters["x"]))
+class Point(Struct):
+    """A variant's parameters."""
+
+    x: float
+    fails: bool = False
+    until: str = ""
+    """A file to wait for."""
+
+
+@workflow("height")
+def score(ctx: JobContext, point: Point) -> dict[str, Any]:
+    """How high a curve is at `x`, and the curve itself as a file."""
+    if point.fails:
+        raise ValueError(f"there is no curve at {point.x}")
+    while point.until and not (Path(os.environ[FOLDER]) / point.until).exists() and not ctx.cancelled:
+        time.sleep(LOOK_S)
+    output = ctx.workspace / "output"
+    output.mkdir(exist_ok=True)
+    (output / CURVE).write_bytes(curve(point.x))
     (output / "notes.txt").write_text("no pattern asks for this")
-    return {"score": peak(parameters["x"]), "metrics": {"x": parameters["x"]}}
+    return {"score": peak(point.x), "metrics": {"x": point.x}}
 
 
 def peak(x: float) -> float:
