@@ -1,0 +1,123 @@
+"""Kind `variant`: workflows by their registered names, whatever they are made of."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from contracts.batch import VariantResult
+from contracts.calls import Raised, Reported, Returned
+from tests.kinds.helpers import call, host_of
+from tests.kinds.workflows import total
+from workers import workflow
+from workers.kinds.host import KindHost
+from workers.kinds.registry import KindError, load
+from workers.kinds.workflow import Workflows, WorkflowsConfig
+
+pytestmark = pytest.mark.anyio
+
+MODULE = "tests.kinds.workflows"
+
+
+@pytest.fixture
+def host() -> KindHost:
+    return host_of(load([MODULE])["variant"], variant={"modules": [MODULE]})
+
+
+async def run(host: KindHost, workflow: str, sent: list[Any] | None = None, **parameters: Any) -> Any:
+    value = {"workflow": workflow, "name": "a", "parameters": parameters}
+    outcome = await host.execute(call("variant", value), ([] if sent is None else sent).append)
+    return msgspec.json.decode(outcome.result, type=VariantResult) if isinstance(outcome, Returned) else outcome
+
+
+async def test_a_function_gives_score_metrics_and_output(host: KindHost) -> None:
+    assert await run(host, "tests.sum", x=1, y=2.5) == VariantResult(score=3.5, metrics={"x": 1.0}, output="summed")
+    assert total(types.SimpleNamespace(x=1, y=2))["score"] == 3, "and is callable as it was written"
+
+
+async def test_an_object_judges_its_own_output(host: KindHost) -> None:
+    result = await run(host, "tests.judge", x=1, y=2)
+    assert result == VariantResult(score=2.0, metrics={"least": 1.0}, output=[1.0, 2.0])
+
+
+async def test_one_with_a_context_reports(host: KindHost) -> None:
+    sent: list[Any] = []
+    assert await run(host, "tests.told", sent, score=0.5) == VariantResult(score=0.5)
+    assert sent == [Reported(done=1, total=1, message="T1")]
+
+
+async def test_an_async_one_runs_to_its_end_and_stops_when_asked(host: KindHost) -> None:
+    assert await run(host, "tests.async", x=0.01) == VariantResult(score=0.01)
+    found: list[Any] = []
+
+    async def endless() -> None:
+        found.append(await run(host, "tests.async", x=3600))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(endless)
+        await anyio.wait_all_tasks_blocked()
+        assert host.cancel("variant.T1")
+    assert [outcome.error.type for outcome in found] == ["Cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "retryable", "text"),
+    [
+        ("fail", "user", False, "no such prompt"),
+        ("retry", "user", True, "busy"),
+        ("text", "user", False, "workflow tests.says must give score, metrics and output"),
+        ("score", "user", False, "Expected `float | null`, got `str` - at `$.score`"),
+        ("error", "user", True, "not told how to end"),
+    ],
+)
+async def test_how_it_may_end_otherwise(host: KindHost, end: str, reason: str, retryable: bool, text: str) -> None:
+    outcome = await run(host, "tests.says", end=end)
+    assert isinstance(outcome, Raised)
+    assert (outcome.error.reason, outcome.error.retryable) == (reason, retryable)
+    assert text in outcome.error.message
+
+
+async def test_parameters_that_do_not_fit_are_named(host: KindHost) -> None:
+    outcome = await run(host, "tests.sum", x="one")
+    assert outcome.error.message == (
+        "workflow tests.sum: parameters do not fit: Expected `float`, got `str` - at `$.x`"
+    )
+    assert not outcome.error.retryable
+
+
+async def test_a_message_names_registered_workflows_alone(host: KindHost) -> None:
+    outcome = await run(host, "os.system", command="true")
+    assert (outcome.error.reason, outcome.error.retryable) == ("config", False)
+    assert outcome.error.message == (
+        "no workflow os.system is registered (known: tests.async, tests.judge, tests.says, tests.sum, tests.told); "
+        "name its module in setting kinds.modules"
+    )
+
+
+def test_a_name_declared_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("twice")
+    module.first = workflow("same")(_one)  # type: ignore[attr-defined]
+    module.second = workflow("same")(_other)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "twice", module)
+    with pytest.raises(KindError, match=r"workflow same is declared twice: .*_one.* and .*_other"):
+        Workflows(WorkflowsConfig(modules=["twice"]))
+
+
+def test_a_workflow_is_written_as_a_kind_is() -> None:
+    with pytest.raises(KindError, match="has no type"):
+        workflow("untyped")(lambda parameters: None)
+    with pytest.raises(KindError, match="needs a method run"):
+        workflow("empty")(type("Empty", (), {}))
+    with pytest.raises(KindError, match="needs a name"):
+        workflow("")(_one)
+
+
+def _one(parameters: dict[str, Any]) -> None: ...
+
+
+def _other(parameters: dict[str, Any]) -> None: ...

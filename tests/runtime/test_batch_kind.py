@@ -1,0 +1,181 @@
+"""Kind `batch` on a gateway: parallelism, policies, counts, and takeovers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from contracts import subjects
+from contracts.batch import BatchResult
+from contracts.events import Cancelled, Failed, Progress, Started
+from tests.runtime.kinds import Puppet
+from tests.runtime.world import Member, World, names, settings
+from workers import Fail
+from workers.kinds.registry import Kind, load
+
+pytestmark = pytest.mark.anyio
+
+MODULE = "tests.kinds.workflows"
+ROOMY = settings(profiles={"default": {"actors": 2, "concurrency": 50}})
+ONE_ACTOR = settings(profiles={"default": {"actors": 1, "concurrency": 1}})
+
+
+@pytest.fixture
+def puppet() -> Puppet:
+    return Puppet()
+
+
+def kinds(puppet: Puppet) -> list[Kind]:
+    return [*load([]).values(), puppet.kind]
+
+
+async def submit(jetray: Member, *variants: str, **fields: Any) -> None:
+    listed = [{"name": name, "parameters": {"id": f"B7-{name}"}} for name in variants]
+    await jetray.submit("batch", {"batch_id": "B7", "kind": "puppet", "variants": listed, **fields})
+
+
+async def result_of(jetray: Member) -> BatchResult:
+    result = await jetray.result_of("batch", "B7")
+    assert isinstance(result, BatchResult)
+    return result
+
+
+async def test_variants_of_a_workflow_run_in_actors_and_the_best_is_told(world: World) -> None:
+    terms = settings(kinds={"modules": [MODULE]}, profiles={"default": {"actors": 2}})
+    jetray = await world.gateway(*load([MODULE]).values(), settings=terms)
+    matrix = {"x": [1, 2], "y": [10, 30]}
+    await jetray.submit("batch", {"batch_id": "B7", "workflow": "tests.sum", "matrix": matrix})
+    result = await result_of(jetray)
+    assert result.best is not None
+    assert (result.best.name, result.best.score) == ("x=2,y=30", 32.0)
+    assert [row.score for row in result.comparison] == [32.0, 31.0, 12.0, 11.0]
+    logs = [await jetray.events("variant", row.job_id) for row in result.comparison]
+    assert [names(log) for log in logs] == [["started", "completed"]] * 4
+    for start in (log[0] for log in logs):
+        assert isinstance(start, Started)
+        assert start.parent == "batch.B7"
+        assert start.actor
+
+
+async def test_no_more_are_under_way_than_it_asks_for(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet), settings=ROOMY)
+    variants = [f"v{number}" for number in range(20)]
+    await submit(jetray, *variants, parallelism=3)
+    for number, name in enumerate(variants):
+        await puppet.begun(f"B7-{name}")
+        await anyio.sleep(1)
+        assert len(world.kept(subjects.JOBS, "jobs.puppet")) == min(3, 20 - number)
+        puppet.say(f"B7-{name}", number)
+    assert (await result_of(jetray)).counts["completed"] == 20
+    assert puppet.most == 3
+
+
+async def test_progress_counts_all_that_has_become_of_them_and_ends_at_the_whole(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet), settings=ROOMY)
+    await submit(jetray, "a", "b", "c", "d", parallelism=2)
+    for name, word in (("a", 1), ("b", Fail("no")), ("c", 1), ("d", 1)):
+        await puppet.begun(f"B7-{name}")
+        await anyio.sleep(10)
+        puppet.say(f"B7-{name}", word)
+    await result_of(jetray)
+    reports = [event for event in await jetray.events("batch", "B7") if isinstance(event, Progress)]
+    assert [(report.done, report.total) for report in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reports[1].counts == {
+        "completed": 1,
+        "failed": 1,
+        "cancelled": 0,
+        "refused": 0,
+        "open": 2,
+        "in_progress": 1,
+    }
+    assert [report.eta_ms for report in reports][-1] == 0
+    for report in reports[:-1]:
+        assert report.elapsed_ms
+        assert report.per_second
+        assert report.done
+        assert report.per_second == pytest.approx(report.done / report.elapsed_ms * 1000, abs=0.001)
+        assert report.eta_ms == pytest.approx((4 - report.done) / report.per_second * 1000, rel=0.02)
+
+
+async def test_fail_fast_cancels_the_rest_queued_and_running(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet))
+    puppet.say("B7-b", Fail("no"))
+    await submit(jetray, *"abcdef", policy="fail_fast")
+    end = await jetray.end_of("batch", "B7")
+    assert isinstance(end, Failed)
+    assert (end.error.reason, end.counts and end.counts["failed"]) == ("dependency", 1)
+    assert end.error.message == "b failed (user: no); 1 failed, 5 cancelled; policy fail_fast needs 6 of 6"
+    stages = {}
+    for name in "acdef":
+        child = (await jetray.events("puppet", f"B7-{name}"))[-1]
+        assert isinstance(child, Cancelled)
+        assert "fail_fast" in child.reason
+        stages[name] = child.stage
+    assert stages["a"] == "running"
+    assert stages["f"] == "queued"
+
+
+async def test_a_threshold_that_is_reached_settles_it_and_one_out_of_reach_does_too(
+    world: World, puppet: Puppet
+) -> None:
+    jetray = await world.gateway(*kinds(puppet), settings=ROOMY)
+    for name in ("a", "b"):
+        puppet.say(f"B7-{name}", 1)
+    await submit(jetray, *"abcd", policy="threshold", threshold=0.5)
+    assert (await result_of(jetray)).counts == {
+        "completed": 2,
+        "failed": 0,
+        "cancelled": 2,
+        "refused": 0,
+        "total": 4,
+    }
+    for name in ("a", "b", "c"):
+        puppet.say(f"B8-{name}", Fail("no"))
+    listed = [{"name": name, "parameters": {"id": f"B8-{name}"}} for name in "abcd"]
+    asked = {"batch_id": "B8", "kind": "puppet", "variants": listed, "policy": "threshold", "threshold": 0.5}
+    await jetray.submit("batch", asked)
+    assert isinstance(await jetray.end_of("batch", "B8"), Failed)
+    assert isinstance((await jetray.events("puppet", "B8-d"))[-1], Cancelled)
+
+
+async def test_settled_it_stays_so_for_whoever_takes_it_over(world: World, puppet: Puppet) -> None:
+    first = await world.gateway(*kinds(puppet), settings=ONE_ACTOR)
+    puppet.say("B7-a", Fail("no"))
+    await submit(first, *"abcdef", policy="fail_fast")
+    await puppet.begun("B7-b")
+    await first.crash()
+    second = await world.gateway(settings=ONE_ACTOR)
+    end = await second.end_of("batch", "B7")
+    assert isinstance(end, Failed)
+    assert end.error.message.startswith("a failed (user: no); 1 failed, 5 cancelled")
+    ends = [(await second.events("puppet", f"B7-{name}"))[-1] for name in "bcdef"]
+    assert all(isinstance(child, Cancelled) and child.time <= end.time for child in ends)
+
+
+async def test_taken_over_it_publishes_no_more_than_may_be_under_way(world: World, puppet: Puppet) -> None:
+    first = await world.gateway(*kinds(puppet), settings=ROOMY)
+    await submit(first, *"abcdef", parallelism=2)
+    await puppet.begun("B7-a")
+    puppet.say("B7-b", 1)
+    await puppet.begun("B7-c")
+    await first.crash()
+    second = await world.gateway(settings=ROOMY)
+    await puppet.begun("B7-a", 2)
+    await anyio.sleep(60)
+    assert len(world.kept(subjects.JOBS, "jobs.puppet")) == 2
+    for name in "acdef":
+        puppet.say(f"B7-{name}", 1)
+    assert (await result_of(second)).counts["completed"] == 6
+    assert puppet.most == 2
+
+
+async def test_an_unknown_workflow_is_one_clear_failure(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet))
+    await jetray.submit("batch", {"batch_id": "B7", "workflow": "os.system", "variants": [{"name": "a"}]})
+    end = await jetray.end_of("batch", "B7")
+    assert isinstance(end, Failed)
+    assert (end.error.reason, end.error.type) == ("config", "Fail")
+    assert "no workflow os.system is registered" in end.error.message
+    assert world.kept(subjects.JOBS) == []
