@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench bench-profile bench-latency diagram fuzz simulate mutate chaos chaos-short lock ci clean
+.PHONY: help venv demo test proofs test-unit test-pythons lint format asyncapi bench bench-profile bench-latency diagram fuzz simulate mutate chaos chaos-short seventeen lock ci clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ chaos: $(SETUP)  ## Strike real nats-servers, Rays and gateways for 25 minutes, 
 
 chaos-short: $(SETUP)  ## The same in 3 minutes, with a fault every 3 to 7 s
 	@$(BIN)/python -m tests.chaos --minutes 3 --jobs 1200 --every 3-7 $(if $(SEED),--seed $(SEED))
+
+seventeen: $(SETUP)  ## Provoke each of the seventeen events that pools and batches tell, and show what proves it
+	@$(BIN)/python -m tests.seventeen
 
 mutate: $(SETUP)  ## Take each guard of the protocol away in turn, and see the simulation notice
 	@$(BIN)/python -m tests.mutation $(ARGS)

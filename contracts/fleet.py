@@ -163,6 +163,8 @@ class BackpressureApplied(FleetEvent, frozen=True, kw_only=True):
     high: Count
     actors: Count
     reason: PressureReason
+    waited_ms: Count | None = None
+    """For how long messages of the kind have waited, at most; unset where that is not known yet."""
 
 
 class BackpressureReleased(FleetEvent, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 import time
@@ -278,6 +279,16 @@ def test_hours_pass_in_no_time() -> None:
     began = time.monotonic()
     anyio.run(main, backend=backend, backend_options=options)
     assert time.monotonic() - began < 10
+
+
+async def test_what_the_docs_say_a_stack_gives_is_there() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "testing.md").read_text()
+    calls = re.findall(r"jetray((?:\.\w+)+)\(", page.partition("## What `stack` gives")[2])
+    assert len(calls) >= 10
+    async with stack(kinds=[score]) as jetray:
+        assert [call for call in calls if not callable(operator.attrgetter(call[1:])(jetray))] == []
+    [fields] = re.findall(r"what is in `DLQ`: (.*) \|", page)
+    assert set(DeadLetter.__struct_fields__) == set(re.findall(r"`(\w+)`", fields))
 
 
 def test_the_tests_in_the_docs_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ FLEET: dict[str, FleetEvent] = {
     ),
     "actor.retired": ActorRetired(**GATEWAY, profile="default", actor="default-3", reason="drained", executions=7),
     "backpressure.applied": BackpressureApplied(
-        **GATEWAY, kind="deliberation", depth=1200, high=1000, actors=4, reason="depth"
+        **GATEWAY, kind="deliberation", depth=1200, high=1000, actors=4, reason="depth", waited_ms=61_000
     ),
     "backpressure.released": BackpressureReleased(
         **GATEWAY, kind="deliberation", depth=240, low=250, lasted_ms=90_000, completed=960

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 import pytest
 
@@ -23,16 +25,56 @@ async def _bus() -> MemoryBus:
 
 
 async def test_what_waits_comes_with_each_message_and_both_lanes_count() -> None:
-    depths = Depths(await _bus(), ["short"], Delayed(4))
+    bus = await _bus()
+    depths = Depths(bus, ["short"], Delayed(4))
     told: list[tuple[str, int]] = []
     depths.listeners.append(lambda kind, depth: told.append((kind, depth)))
     assert (depths.of("short"), depths.known) == (0, {})
-    depths.saw("short", 7)
-    depths.saw("short-high", 2)
-    depths.saw("short", 7)
-    depths.saw("short", 6)
+    depths.saw("short", 7, bus.server_now())
+    depths.saw("short-high", 2, bus.server_now())
+    depths.saw("short", 7, bus.server_now())
+    depths.saw("short", 6, bus.server_now())
     assert told == [("short", 7), ("short", 9), ("short", 8)]
     assert depths.of("short") == depths.known["short"] == 8
+
+
+async def test_how_long_messages_wait_follows_from_the_last_that_came_and_from_when_none_waited() -> None:
+    bus = await _bus()
+    depths = Depths(bus, ["short"], Delayed(4))
+    assert depths.waited_ms("short") == 0, "none waits"
+    began = bus.server_now()
+    depths.saw("short", 7, began)
+    await anyio.sleep(3)
+    assert depths.waited_ms("short") == 3_000
+    depths.saw("short", 6, began + timedelta(seconds=2))
+    # It comes again, and is older than those that wait.
+    depths.saw("short", 6, began + timedelta(seconds=1))
+    assert depths.waited_ms("short") == 1_000
+    depths.saw("short-high", 2, began)
+    assert depths.waited_ms("short") == 3_000, "of the lane in which they wait longest"
+    # The server's clock may be ahead of what is thought to be its clock.
+    depths.saw("short", 5, bus.server_now() + timedelta(milliseconds=5))
+    depths.saw("short-high", 0, began)
+    assert depths.waited_ms("short") == 0
+
+
+async def test_messages_wait_no_longer_than_since_the_server_said_that_none_does() -> None:
+    bus = await _bus()
+    depths = Depths(bus, ["short"], Delayed(4))
+    await bus.publish(subjects.job("short"), b"1")
+    await depths.look("short")
+    assert depths.waited_ms("short") is None, "it may have waited for days"
+    async with bus.pull(subjects.JOBS, "short") as puller:
+        puller.grant(1)
+        came = await puller.receive()
+        depths.saw("short", came.pending, came.stored)
+        await anyio.sleep(3_600)
+        await depths.look("short")
+        await anyio.sleep(1)
+        await bus.publish(subjects.job("short"), b"2")
+        await anyio.sleep(1)
+        await depths.look("short")
+        assert depths.waited_ms("short") == 2_000
 
 
 async def test_the_server_is_asked_for_what_nobody_pulls_and_for_what_is_in_hand(

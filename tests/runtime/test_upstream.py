@@ -89,6 +89,7 @@ async def test_pressure_is_said_once_when_it_begins_and_once_when_it_is_over(wor
         "actors": 1,
         "reason": "depth",
     }
+    assert 2 * DEPTHS_S * 1000 <= applied["waited_ms"] <= 12 * DEPTHS_S * 1000
     let_go(puppet, 12)
     for number in range(12):
         await jetray.end_of("puppet", f"job-{number}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Final
 
 import anyio
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from contracts.subjects import JOBS
 from infra.bus.base import Bus, BusError
+from workers.core.parts import whole_ms
 from workers.runtime.delayed import Delayed
 from workers.runtime.topology import IN_HAND, lane_durable
 
@@ -35,6 +37,8 @@ class _Lane(Struct):
     waiting: int = 0
     elsewhere: int = 0
     """Messages not acknowledged that are not in hand here: those of other gateways, and those that wait out a delay."""
+    since: datetime | None = None
+    """None of those that wait was stored before; None where that is not known."""
 
 
 class Depths:
@@ -59,10 +63,21 @@ class Depths:
         """Messages waiting for a kind plus messages pulled and not acknowledged; 0 where not known yet."""
         return self.known.get(kind, 0)
 
-    def saw(self, consumer: str, pending: int) -> None:
-        """A message of one of our lanes came, and after it `pending` others wait there."""
+    def waited_ms(self, kind: str) -> int | None:
+        """For how long messages of a kind have waited by now, at most; None where that is not known."""
+        lanes = [lane for lane in self._of_kind[kind].values() if lane.waiting]
+        since = [lane.since for lane in lanes if lane.since is not None]
+        if len(since) < len(lanes):
+            return None
+        return max((max(0, whole_ms(self._bus.server_now() - stored)) for stored in since), default=0)
+
+    def saw(self, consumer: str, pending: int, stored: datetime) -> None:
+        """A message of one of our lanes came, `stored` then, and after it `pending` others wait there."""
         lane = self._lanes[consumer]
         lane.waiting = pending
+        # One that comes again is older than those that wait.
+        if lane.since is None or stored > lane.since:
+            lane.since = stored
         self._tell(lane.kind)
 
     async def look(self, kind: str) -> None:
@@ -84,6 +99,8 @@ class Depths:
     async def _look(self, name: str, lane: _Lane) -> None:
         state = await self._bus.consumer(JOBS, name)
         lane.waiting, lane.elsewhere = state.waiting, max(0, state.unacknowledged - self._in_hand(name))
+        if not state.waiting:
+            lane.since = self._bus.server_now()
         # What other gateways have in hand waits for no delay, and has places of its own.
         self._delayed.told(name, lane.elsewhere - IN_HAND)
         self._tell(lane.kind)

@@ -34,11 +34,13 @@ class Episodes:
         marks: Callable[[str], Marks],
         actors: Callable[[str], int],
         depth: Callable[[str], int],
+        waited_ms: Callable[[str], int | None],
     ) -> None:
         self._fleet = fleet
         self._marks = marks
         self._actors = actors
         self._depth = depth
+        self._waited_ms = waited_ms
 
     def begin(self, reason: PressureReason, kinds: tuple[str, ...]) -> Episode:
         """Pressure on these kinds begins now."""
@@ -51,6 +53,7 @@ class Episodes:
                 high=self._marks(kind).high,
                 actors=self._actors(kind),
                 reason=reason,
+                waited_ms=self._waited_ms(kind),
             )
         return Episode(reason, kinds, anyio.current_time(), completed)
 

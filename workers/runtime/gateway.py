@@ -86,7 +86,7 @@ class Gateway:
         depths = Depths(bus, kinds, delayed, in_hand=self._in_hand)
         fleet.depths = depths.known
         marks = functools.partial(terms.marks, settings)
-        episodes = Episodes(fleet, marks=marks, actors=self._actors, depth=depths.of)
+        episodes = Episodes(fleet, marks=marks, actors=self._actors, depth=depths.of, waited_ms=depths.waited_ms)
         self._scale = Scale(
             settings, kinds, pool=pool, fleet=fleet, depths=depths, per_slot=lambda kind: self._per_slot(kinds[kind])
         )
@@ -230,7 +230,7 @@ class Gateway:
     def _handle(self, work: TaskGroup, kind: Kind, deliveries: list[Delivery], settled: Settled) -> None:
         newest = deliveries[-1]
         if newest.stream == JOBS:
-            self._rooms.depths.saw(newest.consumer, newest.pending)
+            self._rooms.depths.saw(newest.consumer, newest.pending, newest.stored)
         platform = self._platforms.get(kind.name)
         for delivery in deliveries:
             if platform is not None:
