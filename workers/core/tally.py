@@ -6,6 +6,7 @@ The notices of a parent are read from the first one on, so whoever takes a batch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from msgspec import Struct
 
@@ -25,11 +26,14 @@ class Tally(Struct):
     letters: int = 0
     """Refusals in `DLQ` up to this sequence belong to an earlier run, and do not count."""
     ends: dict[int, Notice] = {}
+    outcomes: dict[str, int] = {}
+    """How many of them ended how: counted as they come, for a batch of thousands asks at each."""
     places: dict[str, int] = {}
     """Of the children, by their names."""
 
     def __post_init__(self) -> None:
         self.places = {child: place for place, child in enumerate(self.children)}
+        self.outcomes = dict.fromkeys(get_args(ChildOutcome), 0)
 
     def fold(self, notice: Notice) -> bool:
         """Take a notice in; True where it changed something."""
@@ -40,12 +44,16 @@ class Tally(Struct):
         known = self.ends.get(place)
         if known is not None and _rank(known) >= _rank(notice):
             return False
-        self.ends[place] = notice
+        self.saw(place, notice)
         return True
 
     def saw(self, place: int, notice: Notice) -> None:
-        """The batch's holder found this end in the child's own log: whatever notices say, it is how the child ended."""
+        """Count this end, whatever was known; as where the batch's holder found it in the child's own log."""
+        known = self.ends.get(place)
+        if known is not None:
+            self.outcomes[known.outcome] -= 1
         self.ends[place] = notice
+        self.outcomes[notice.outcome] += 1
 
     def _is_over(self, notice: Notice) -> bool:
         """Whether it tells of an earlier run of the batch."""
@@ -60,11 +68,7 @@ class Tally(Struct):
 
     def counts(self) -> Mapping[str, int]:
         """Children by how they ended, and those still open."""
-        counts: dict[ChildOutcome | str, int] = {"completed": 0, "failed": 0, "cancelled": 0, "refused": 0}
-        for notice in self.ends.values():
-            counts[notice.outcome] += 1
-        counts["open"] = len(self.children) - len(self.ends)
-        return counts
+        return {**self.outcomes, "open": len(self.children) - len(self.ends)}
 
 
 def _rank(notice: Notice) -> tuple[bool, int]:
