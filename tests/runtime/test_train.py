@@ -69,7 +69,7 @@ async def test_calls_grow_by_themselves_while_there_is_a_backlog(
 async def test_one_job_alone_leaves_at_once_and_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     errand = Errand()
     jetray = await world.gateway(errand.kind)
-    jetray.gateway._platforms["errand"]._sizing = jetray.gateway._platforms["errand"]._sizing.after(1, 0.0)
+    jetray.gateway._platforms["errand"]._learn("", 1, 0.0)
     spy = Spy(jetray, monkeypatch)
     await jetray.submit("errand", {"id": "a"})
     began = anyio.current_time()

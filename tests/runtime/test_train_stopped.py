@@ -32,7 +32,7 @@ async def _log(member: Member, job_id: str) -> list[Event]:
 async def test_what_waits_for_a_slot_is_given_back_at_once(world: World) -> None:
     errand = Errand()
     jetray = await world.gateway(errand.kind, settings=ONE_SLOT)
-    jetray.gateway._platforms["errand"]._sizing = jetray.gateway._platforms["errand"]._sizing.after(1, 0.0)
+    jetray.gateway._platforms["errand"]._learn("", 1, 0.0)
     async with boarding(jetray):
         for job_id in ids(5):
             await jetray.submit("errand", {"id": job_id})

@@ -100,7 +100,7 @@ def ids(count: int) -> list[str]:
 
 def room_for(member: Member, limit: int) -> None:
     """One call takes so many jobs from now on."""
-    member.gateway._platforms["errand"]._sizing = Sizing(limit=limit)
+    member.gateway._platforms["errand"]._sizings[""] = Sizing(limit=limit)
     member.gateway._notify_credits()
 
 

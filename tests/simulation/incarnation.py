@@ -255,7 +255,7 @@ class _Gateway(Gateway):
     async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
         await super()._start_pulling(pulls, work)
         for platform in self._platforms.values() if self.company else ():
-            platform._sizing = _Steady(limit=self.company)
+            platform._sizings[""] = _Steady(limit=self.company)
 
     async def _tell_kinds(self) -> None:
         for name, told in _told().items():

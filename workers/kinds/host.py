@@ -45,7 +45,7 @@ class KindHost:
     async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
         """Run the call to its outcome; frames go to `send`, always from the loop that awaits this."""
         kind = self._kinds[call.kind]
-        if kind.is_short and not kind.is_async:
+        if not (call.streams or kind.is_async):
             # It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here.
             return await self._run(kind, call, None)
         with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
@@ -89,10 +89,10 @@ class KindHost:
         try:
             function = self._function(kind)
             value = self._decoder(kind.name, kind.input_type).decode(call.input)
-            arguments = (context, value) if kind.takes_context else (value,)
+            arguments = (context or _silent(call), value) if kind.takes_context else (value,)
             if kind.is_async:
                 result = await function(*arguments)
-            elif kind.takes_context:
+            elif kind.takes_context and context is not None:
                 result = await anyio.to_thread.run_sync(function, *arguments)
             else:
                 # Short by declaration, and alone in its actor: a thread would cost more than the job.

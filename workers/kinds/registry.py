@@ -104,6 +104,19 @@ class Kind:
         """Nothing is heard of such a job before its outcome, so many may travel in one call."""
         return not (self.is_batch or self.takes_context)
 
+    @property
+    def may_share(self) -> bool:
+        """Some of its jobs may travel in one call with others, if not all."""
+        return self.is_short or (hasattr(self.target, "company") and not self.is_async)
+
+    def company(self, config: msgspec.Raw | None) -> Callable[[Any], str | None]:
+        """What tells of an input with which others its job may share a call: those that get the same word; None: none.
+
+        A class whose method `run` takes a context may say so by a method `company(self, input)`, for jobs that make no
+        use of it. It must be quick: it is asked where jobs arrive.
+        """
+        return (lambda _: "") if self.is_short else typing.cast(Any, self.instance(config)).company
+
     def build(self, config: msgspec.Raw | None) -> Callable[..., Any]:
         """What to call for each job. A class is built once a host, with its own part of the settings if it asks."""
         if not inspect.isclass(self.target):

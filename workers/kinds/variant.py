@@ -22,6 +22,11 @@ class VariantKind:
     def __init__(self, config: WorkflowsConfig) -> None:
         self._workflows = Workflows(config)
 
+    def company(self, variant: Variant) -> str | None:
+        """Nothing is heard of a workflow without a context before its end: variants of it may share a call."""
+        plain = self._workflows.is_plain(variant.workflow) and not variant.inputs and variant.files is None
+        return variant.workflow if plain else None
+
     def run(self, ctx: JobContext, variant: Variant) -> VariantResult:
         """The score, the metrics and the output; `input/` is staged before, and files are tracked, failed or not."""
         workflow = self._workflows.named(variant.workflow)

@@ -36,6 +36,7 @@ class Workflow:
         self._takes_context = shape.takes_context
         self._is_async = inspect.iscoroutinefunction(entry)
         self._parameters = shape.input_type
+        self.is_plain = not (self._takes_context or self._is_async)
 
     def __repr__(self) -> str:
         return f"Workflow({self.name!r}, {self.target.__module__}:{self.target.__qualname__})"
@@ -97,6 +98,11 @@ class Workflows:
                 known = self._found.setdefault(found.name, found)
                 if known is not found:
                     raise KindError(f"workflow {found.name} is declared twice: {known!r} and {found!r}")
+
+    def is_plain(self, name: str) -> bool:
+        """Whether it is there, takes no context and is not async: it says nothing before it ends."""
+        found = self._found.get(name)
+        return found is not None and found.is_plain
 
     def named(self, name: str) -> Workflow:
         """The workflow of this name; raises `Fail` where there is none."""

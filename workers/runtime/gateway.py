@@ -171,7 +171,7 @@ class Gateway:
     async def _start_pulling(self, pulls: TaskGroup, work: TaskGroup) -> None:
         rooms = self._rooms
         for kind in rooms.kinds.values():
-            if kind.is_short:
+            if kind.may_share:
                 platform = self._platforms[kind.name] = Platform(rooms, kind, work)
                 pulls.start_soon(platform.serve)
         handle = functools.partial(self._handle, work)

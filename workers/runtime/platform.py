@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,11 +18,17 @@ from infra.bus.base import Delivery
 from infra.pool.base import Reservation
 from workers.core.sizing import Sizing
 from workers.kinds.registry import Kind
+from workers.runtime import terms
 from workers.runtime.rooms import Rooms
 from workers.runtime.train import Train
 from workers.runtime.worker import Worker
 
 __all__ = ["Platform"]
+
+
+UNKNOWN: Final = Sizing()
+KNOWN: Final = 64
+"""Companies of which it is known how long their jobs take."""
 
 
 class Platform:
@@ -30,31 +38,41 @@ class Platform:
         self._rooms = rooms
         self._kind = kind
         self._work = work
-        self._waiting: deque[Worker] = deque()
+        self._company = kind.company(terms.configs(rooms.settings).get(kind.name))
+        self._waiting: deque[tuple[str, Worker]] = deque()
+        """Who waits, and in whose company: only those of the same one share a call."""
         self._some = anyio.Event()
-        self._sizing = Sizing()
+        self._sizings: dict[str, Sizing] = {}
+        self._newest = ""
+        """The company of whoever came last."""
         self._profile = rooms.terms[kind.name].profile
         self._lifetime = rooms.settings.profiles[self._profile].recycle_jobs or sys.maxsize
 
     @property
     def limit(self) -> int:
         """Jobs that one slot takes at once: no more than the actor may run at all."""
-        return min(self._sizing.limit, self._lifetime)
+        return self._limit(self._newest)
 
     def arrive(self, delivery: Delivery, settled: Callable[[], None]) -> None:
-        """A message has come. What is not plain, as it does not decode or comes again, goes its way by itself."""
+        """A message has come. What is not plain goes its way by itself: it does not decode, comes again, or says more."""
         worker = Worker(self._rooms, self._kind, delivery, settled)
         received = self._rooms.intake.read(delivery, self._kind) if delivery.number == 1 else None
         if received is None or received.error is not None or received.ticket.run is not None:
             self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
             return
-        worker.on_lost = lambda: self._drop(worker)
+        company = self._company(received.input)
+        if company is None:
+            self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
+            return
+        # Of another batch's jobs nothing is known, even if they are of the same sort.
+        self._newest = company = f"{company} {received.ticket.parent}" if company else company
+        worker.on_lost = lambda: self._drop(company, worker)
         worker.board(received)
         if not worker.admit():
             worker.unwatch()
             self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
             return
-        self._waiting.append(worker)
+        self._waiting.append((company, worker))
 
     def depart(self) -> None:
         """All that came together are here: they leave at once if there is a slot."""
@@ -89,25 +107,35 @@ class Platform:
             worker.alight()
 
     def _leave(self, reservation: Reservation) -> None:
-        riders = [self._next() for _ in range(min(self.limit, len(self._waiting)))]
-        match riders:
-            case []:
-                reservation.release()
-            case [worker]:
-                worker.on_ran = self._learn
-                self._work.start_soon(worker.go_on_alone, reservation, name=repr(worker))
-            case _:
-                train = Train(self._rooms, self._work, riders, self._learn)
-                self._work.start_soon(train.run, reservation, name=f"{self._kind.name} x {len(riders)}")
+        if not self._waiting:
+            reservation.release()
+            return
+        company = self._waiting[0][0]
+        learn = partial(self._learn, company)
+        riders: list[Worker] = []
+        while len(riders) < self._limit(company) and self._waiting and self._waiting[0][0] == company:
+            riders.append(self._next())
+        if len(riders) == 1:
+            riders[0].on_ran = learn
+            self._work.start_soon(riders[0].go_on_alone, reservation, name=repr(riders[0]))
+        else:
+            train = Train(self._rooms, self._work, riders, learn)
+            self._work.start_soon(train.run, reservation, name=f"{self._kind.name} x {len(riders)}")
 
     def _next(self) -> Worker:
-        worker = self._waiting.popleft()
+        _, worker = self._waiting.popleft()
         worker.unwatch()
         return worker
 
-    def _learn(self, jobs: int, seconds: float) -> None:
-        self._sizing = self._sizing.after(jobs, seconds)
+    def _limit(self, company: str) -> int:
+        return min(self._sizings.get(company, UNKNOWN).limit, self._lifetime)
 
-    def _drop(self, worker: Worker) -> None:
-        self._waiting.remove(worker)
+    def _learn(self, company: str, jobs: int, seconds: float) -> None:
+        # Those that were heard of last stand last.
+        self._sizings[company] = self._sizings.pop(company, UNKNOWN).after(jobs, seconds)
+        if len(self._sizings) > KNOWN:
+            del self._sizings[next(iter(self._sizings))]
+
+    def _drop(self, company: str, worker: Worker) -> None:
+        self._waiting.remove((company, worker))
         worker.alight()

@@ -66,6 +66,8 @@ class Worker:
         self._reading: anyio.CancelScope | None = None
         self._queueing: anyio.CancelScope | None = None
         self._interrupted = False
+        self._is_short = kind.is_short
+        """Nothing is heard of its attempt before the outcome."""
         self._grace_s = rooms.settings.gateway.grace_s
         self._told: LogView | None = None
         self._visit = rooms.limits.visit(kind.name)
@@ -130,6 +132,7 @@ class Worker:
     def board(self, received: Received) -> None:
         """Hold what was received, for others to drive."""
         self.received = received
+        self._is_short = True
         self._hold(received.ticket.job_id)
 
     def unwatch(self) -> None:
@@ -289,7 +292,7 @@ class Worker:
             body=encode(self.received.input),
             now=now.timestamp(),
             exclusive=self._kind.exclusive,
-            streams=self._kind.takes_context,
+            streams=not self._is_short,
             traceparent=self.received.traceparent,
             limit_s=self._terms.attempt_deadline_s,
             share=share,
@@ -342,7 +345,7 @@ class Worker:
         return await self._rooms.pool.reserve(self._terms.profile, exclusive=self._kind.exclusive)
 
     async def _drive(self, commands: Sequence[core.Command]) -> None:
-        if self._kind.is_short:
+        if self._is_short:
             # Nothing is heard of it before its outcome, so there is nothing to do beside it: a task saved a short job.
             await self._loop(commands, None)
             return
@@ -377,7 +380,7 @@ class Worker:
     def _interrupt(self, stimulus: core.Stimulus) -> None:
         """Feed in what stops the attempt; one that the loop itself waits for is stopped at once."""
         self._inbox.put(stimulus)
-        if self._kind.is_short:
+        if self._is_short:
             self._interrupted = True
             if self.attempt is not None:
                 self.attempt.cancel()
