@@ -14,6 +14,8 @@ from contracts.calls import Returned
 from infra.store.files import NatsAccess
 from tests.kinds.helpers import Heard, call
 from workers.hosting import HostConfig, StorageConfig, WorkspacesConfig, build
+from workers.launcher.worker import _host_config
+from workers.settings import Settings
 
 KINDS = """
 from workers import JobContext, job
@@ -64,3 +66,19 @@ def test_an_actor_imports_no_client_of_any_store_before_it_needs_one() -> None:
     code = "import sys, workers.hosting; print([name for name in ('nats', 'fsspec', 's3fs') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_gateway_tells_hosts_what_its_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = msgspec.convert(
+        {
+            "nats": {"url": "nats://bus:4222", "credentials": "jobs.creds", "inbox_prefix": "_ME"},
+            "storage": {"root": "s3://bucket/files"},
+            "workspaces": {"base": "/scratch", "keep_failed": True, "inputs": ["s3://data"]},
+        },
+        Settings,
+    )
+    config = _host_config(settings)
+    assert config.workspaces == WorkspacesConfig(base="/scratch", keep_failed=True)
+    access = NatsAccess(url="nats://bus:4222", credentials=str(tmp_path / "jobs.creds"), inbox_prefix="_ME")
+    assert config.storage == StorageConfig(root="s3://bucket/files", inputs=["s3://data"], nats=access)

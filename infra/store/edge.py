@@ -49,15 +49,15 @@ class Link:
         with self._starting:
             if self._loop is None:
                 self._loop = self._start()
-            return_ = asyncio.run_coroutine_threadsafe(self._on_bus(operation), self._loop)
-        return return_.result()
+            answer = asyncio.run_coroutine_threadsafe(self._on_bus(operation), self._loop)
+        return answer.result()
 
     def close(self) -> None:
         """Disconnect, and end the thread."""
         with self._starting:
             loop, self._loop = self._loop, None
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._disconnect(), loop).result()
+            asyncio.run_coroutine_threadsafe(self._leave(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
 
@@ -77,6 +77,9 @@ class Link:
 
     async def _connected(self) -> NatsBus:
         async with self._connecting:
+            if self._bus is not None and not self._bus.connected:
+                # nats-py may have given it up for good, and a new one says at once whether anybody is there.
+                await self._disconnect()
             if self._bus is None:
                 opening = connect(
                     self._url,
@@ -91,6 +94,9 @@ class Link:
     async def _disconnect(self) -> None:
         self._bus = None
         await self._open.aclose()
+
+    async def _leave(self) -> None:
+        await self._disconnect()
         await asyncio.get_running_loop().shutdown_default_executor()
 
 

@@ -6,8 +6,8 @@ import errno
 import io
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,30 +136,38 @@ def test_a_root_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 # --- NATS
 
 
+async def _make_bucket(url: str, ttl_s: float | None = None) -> None:
+    async with connect(url, name="test") as bus:
+        await bus.jetstream().create_object_store("artifacts", ttl=ttl_s)
+
+
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[Callable[[float | None], str]]:
     """Starts a nats-server with an object store whose files are kept for so many seconds."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(nats_server(tmp_path / "nats")) as server:
 
-        async def make(ttl_s: float | None) -> None:
-            async with connect(server.url, name="test") as bus:
-                await bus.jetstream().create_object_store("artifacts", ttl=ttl_s)
-
         def started(ttl_s: float | None = None) -> str:
-            portal.call(make, ttl_s)
+            portal.call(_make_bucket, server.url, ttl_s)
             return server.url
 
         yield started
 
 
 @pytest.mark.server
-def test_what_will_soon_be_forgotten_is_kept_anew(bucket: Callable[[float | None], str], tmp_path: Path) -> None:
-    link = Link(bucket(4.0))
+def test_what_will_soon_be_forgotten_is_kept_anew(
+    bucket: Callable[[float | None], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(minutes=31)
+
+    link = Link(bucket(3600.0))
     store = ObjectFiles("nats://artifacts", link)
     uri = store.keep("a", io.BytesIO(b"one"))
     store.keep("a", io.BytesIO(b"two"))
     assert fetched(store, uri, tmp_path) == b"one"
-    time.sleep(2.1)
+    monkeypatch.setattr(edge, "datetime", Later)
     store.keep("a", io.BytesIO(b"three"))
     assert fetched(store, uri, tmp_path) == b"three"
     link.close()
@@ -174,6 +182,23 @@ def test_a_closed_connection_is_made_again(bucket: Callable[[float | None], str]
         assert fetched(store, store.keep(name, io.BytesIO(b"x")), tmp_path) == b"x"
         link.close()
         link.close()
+
+
+@pytest.mark.server
+def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
+    with start_blocking_portal() as portal:
+        with portal.wrap_async_context_manager(nats_server(tmp_path / "nats")) as server:
+            portal.call(_make_bucket, server.url)
+            link, port = Link(server.url), server.port
+            store = ObjectFiles("nats://artifacts", link)
+            uri = store.keep("a", io.BytesIO(b"x"))
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                store.keep("b", io.BytesIO(b"x"))
+        with portal.wrap_async_context_manager(nats_server(tmp_path / "nats", port=port)):
+            assert fetched(store, uri, tmp_path) == b"x"
+            assert fetched(store, store.keep("b", io.BytesIO(b"y")), tmp_path) == b"y"
+            link.close()
 
 
 @pytest.mark.server

@@ -19,6 +19,7 @@ from tests.kinds.files import ROOT, Attempt, sha256
 from workers import Fail
 from workers.kinds import tracking
 from workers.kinds.storage import StorageError
+from workers.kinds.survey import Selection, Survey, _Walk
 from workers.kinds.survey import survey as looked_through
 
 
@@ -240,6 +241,15 @@ def test_what_is_nested_too_deep_is_refused(attempt: Attempt) -> None:
     assert refused.error.message.endswith("d is nested too deep")
 
 
+def test_what_is_mounted_there_is_refused(attempt: Attempt) -> None:
+    write(attempt.output, folder__a=b"1")
+    walk = _Walk(Selection(include=("*",), exclude=()), device=-1)
+    output = os.open(attempt.output, os.O_RDONLY)
+    walk.through(output, "")
+    os.close(output)
+    assert walk.survey == Survey(unfit={"folder": "is of another file system"})
+
+
 @pytest.mark.parametrize("where", ["nowhere", "output/a", "output/link"])
 def test_where_nothing_can_be_tracked_is_told(attempt: Attempt, where: str) -> None:
     write(attempt.output, a=b"1")
@@ -336,7 +346,7 @@ def test_what_is_swapped_is_refused_and_never_read(
     outside.mkdir()
     (outside / "secret").write_bytes(SECRET)
     write(attempt.output, folder__file=b"a file of the job's own", other=b"x")
-    file = attempt.output / "folder" / "file"
+    file, secret = attempt.output / "folder" / "file", (outside / "secret").stat()
     left = [swap]
 
     def strike() -> None:
@@ -353,6 +363,7 @@ def test_what_is_swapped_is_refused_and_never_read(
 
     def opened(path: Any, *arguments: Any, **options: Any) -> int:
         descriptor = open_(path, *arguments, **options)
+        assert swap is not swapped_for_a_link or not os.path.samestat(os.fstat(descriptor), secret)
         if moment == "before it is read" and path == "file":
             strike()
         return descriptor

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from workers.kinds.storage import StorageError
-from workers.kinds.workspaces import Workspace, Workspaces
+from workers.kinds.workspaces import Workspace, Workspaces, _leave
 
 
 def below(base: Path, pattern: str) -> list[Path]:
@@ -52,6 +52,16 @@ def test_it_goes_with_the_process_that_made_it(tmp_path: Path) -> None:
     del workspaces
     gc.collect()
     assert below(tmp_path, "*") == []
+
+
+def test_a_fork_of_the_process_leaves_it_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with (tmp_path / "lock").open("wb") as lock:
+        _leave(home, lock, os.getpid() + 1)
+        assert home.exists()
+        _leave(home, lock, os.getpid())
+    assert not home.exists()
 
 
 MAKES = """

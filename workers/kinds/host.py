@@ -49,7 +49,7 @@ class KindHost:
             # It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here.
             return await self._run(kind, call, None)
         with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
-            context = JobContext(call, _from_anywhere(send), self._places)
+            context = JobContext(call, _from_anywhere(send) if kind.takes_context else send, self._places)
             self._running[call.job] = (context, scope)
             outcome: Returned | Raised | None = None
             try:
@@ -58,7 +58,8 @@ class KindHost:
                     outcome = None
             finally:
                 del self._running[call.job]
-                context.close(failed=not (isinstance(outcome, Returned) or context.stopped))
+                if kind.takes_context:
+                    context.close(failed=not (isinstance(outcome, Returned) or context.stopped))
             if outcome is not None:
                 return outcome
         if context.stopped:

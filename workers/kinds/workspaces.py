@@ -178,7 +178,8 @@ def _remove_orphan(lock: Path) -> None:
 def _remove(path: Path) -> None:
     if path.is_symlink():
         # The job has put it in the place of its workspace.
-        path.unlink()
+        with suppress(OSError):
+            path.unlink()
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         with suppress(OSError):

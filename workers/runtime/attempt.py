@@ -51,6 +51,7 @@ class Attempt:
         self._post = post
         self._grace_s = grace_s
         self._emitted = 0
+        self._speaking = anyio.CancelScope()
 
     async def run(self, reservation: Reservation, call: calls.Call) -> None:
         """To the end, or to the kill: cancelled, it returns once nothing of the job runs any more."""
@@ -69,12 +70,10 @@ class Attempt:
     async def _outcome(self, execution: Execution, call: calls.Call) -> calls.Outcome:
         if not call.streams:
             return await self._in_time(execution, call)
-        words: Inbox[calls.Emitted | None] = Inbox()
-        async with anyio.create_task_group() as listening, anyio.create_task_group() as speaking:
-            listening.start_soon(self._listen, execution, call, words)
-            speaking.start_soon(self._speak, words, call)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, execution, call, group)
             outcome = await self._in_time(execution, call)
-            speaking.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
+            self._speaking.deadline = anyio.current_time() + LAST_WORDS_S
         return outcome
 
     async def _in_time(self, execution: Execution, call: calls.Call) -> calls.Outcome:
@@ -83,26 +82,31 @@ class Attempt:
         await execution.stop(STOP_S)
         return _past_deadline(call)
 
-    async def _listen(self, execution: Execution, call: calls.Call, words: Inbox[calls.Emitted | None]) -> None:
-        """Take in all that the job says, to the last word: what it emits must not keep what belongs into its log."""
-        async with anyio.create_task_group() as group:
-            throttle = Throttle(self._post, PROGRESS_S, group)
-            async for frame in execution.frames():
-                match frame:
-                    case calls.Reported():
-                        throttle.offer(core.Reported(**msgspec.structs.asdict(_bounded_report(frame, call))))
-                    case calls.Emitted():
-                        words.put(frame)
-                    case calls.Tracked(commit=commit, files=files):
-                        self._post(core.Tracked(commit, files))
-                    case calls.TrackingFailed(error=error, files=refused):
-                        self._post(core.TrackingFailed(error, refused))
-            throttle.close()
-        words.put(None)
+    async def _listen(self, execution: Execution, call: calls.Call, group: TaskGroup) -> None:
+        """Take in all that the job says, to the last frame: what it emits must not keep what belongs into its log."""
+        throttle = Throttle(self._post, PROGRESS_S, group)
+        words: Inbox[calls.Emitted | None] | None = None
+        async for frame in execution.frames():
+            match frame:
+                case calls.Reported():
+                    throttle.offer(core.Reported(**msgspec.structs.asdict(_bounded_report(frame, call))))
+                case calls.Emitted():
+                    if words is None:
+                        words = Inbox()
+                        group.start_soon(self._speak, words, call)
+                    words.put(frame)
+                case calls.Tracked(commit=commit, files=files):
+                    self._post(core.Tracked(commit, files))
+                case calls.TrackingFailed(error=error, files=refused):
+                    self._post(core.TrackingFailed(error, refused))
+        throttle.close()
+        if words is not None:
+            words.put(None)
 
     async def _speak(self, words: Inbox[calls.Emitted | None], call: calls.Call) -> None:
-        while (frame := await words.get()) is not None:
-            await self._emit(frame, call)
+        with self._speaking:
+            while (frame := await words.get()) is not None:
+                await self._emit(frame, call)
 
     async def _emit(self, frame: calls.Emitted, call: calls.Call) -> None:
         self._emitted += 1
