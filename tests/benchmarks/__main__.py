@@ -17,6 +17,7 @@ from tests.benchmarks import plot
 from tests.benchmarks import profile as profiles
 from tests.benchmarks import report as reports
 from tests.benchmarks.backlog import backlog
+from tests.benchmarks.batches import batches
 from tests.benchmarks.latency import latency
 from tests.benchmarks.long import long
 from tests.benchmarks.overload import overload
@@ -31,6 +32,7 @@ SECTIONS: Final[dict[str, Callable[[Plan], Awaitable[Findings]]]] = {
     "long": long,
     "two": two,
     "overload": overload,
+    "batches": batches,
 }
 QUICK_JOBS: Final = 1_000
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import msgspec
 
 from tests.benchmarks.jobs import answer
-from workers import JobContext, job
+from workers import JobContext, job, workflow
 
 __all__ = ["Digest", "Echo", "Text", "digest", "echo", "nap", "paced"]
 
@@ -57,3 +58,10 @@ async def paced(ctx: JobContext, value: Text) -> Digest:
     """A job of 32 ms: 16 slots do 500 of them in a second."""
     await asyncio.sleep(PACED_S)
     return Digest(answer(value.text))
+
+
+@workflow("benchmarks.wait")
+def wait(parameters: dict[str, float]) -> dict[str, float]:
+    """Waits so many `seconds`, without work."""
+    time.sleep(parameters["seconds"])
+    return {"score": parameters["seconds"]}

@@ -30,7 +30,8 @@ def _miscounts(seen: Evidence, job_id: str, log: list[Written], written: Written
         yield "its result is not about its children"
     if result.counts != Counter(it.outcome for it in result.ends):
         yield f"counts {result.counts} of {[it.outcome for it in result.ends]}"
-    began = _opening(log, end.run)
+    # One that has enough begins no run of a child anew for which it has no need: its end of the run before stands.
+    began = None if result.choosy else _opening(log, end.run)
     latest = _latest(seen, job_id, end, began)
     for it in result.ends:
         counted = [w.sequence for w in seen.log(*_key(it.job_id)) if (w.event.run, w.event.n) == (it.run, it.n)]
@@ -91,10 +92,12 @@ def endings(seen: Evidence) -> Iterator[str]:
 
 
 def _miscancelled(seen: Evidence, job_id: str, event: Cancelled, ends: list[Event]) -> Iterator[str]:
-    counts = event.counts or {}
+    told = event.counts or {}
+    found_so = sum(times for name, times in told.items() if name.startswith("cancelled_"))
+    counts = {name: times for name, times in told.items() if not name.startswith("cancelled_")}
     size = len(_children(seen, job_id, event))
-    if sum(counts.values()) != size:
-        yield f"group.{job_id}: cancelled with {counts} of {size} children"
+    if sum(counts.values()) != size or found_so > counts.get("cancelled", 0):
+        yield f"group.{job_id}: cancelled with {told} of {size} children"
     found = Counter(events.event_name(end) for end in ends)
     if len(ends) == size and any(counts.get(name, 0) != times for name, times in found.items()):
         yield f"group.{job_id}: cancelled with {counts}, and its children have {dict(found)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.simulation.faults import FaultKind, Side
 
@@ -28,6 +29,8 @@ class Flavour(Struct, frozen=True, kw_only=True):
     twins_until_s: float = 8.0
     groups: int = 0
     """So many batches more."""
+    choosy: float = 0.0
+    """Share of batches that bound how many children are under way, or that end once some have completed."""
     failing: float = 0.25
     """Share of batches that fail when they are first reduced."""
     cancelled: float = 0.15
@@ -91,6 +94,7 @@ BATCHES: Final = Flavour(
     cancelled=0.4,
     replayed=0.7,
 )
+CHOOSY: Final = replace(BATCHES, name="choosy", choosy=0.7)
 MOVES: Final = Flavour(
     name="moves",
     retry={"delayed": 2},
@@ -127,7 +131,7 @@ TRAINS: Final = Flavour(
     twins=6,
     scenes=("crowd", "crowd and crash", "long crowd"),
 )
-BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, TRAINS, BATCHES)
+BY_SEED: Final = (MIXED, TWINS, MIXED, BATCHES, MIXED, MOVES, TRAINS, CHOOSY)
 
 
 def flavour_of(seed: int) -> Flavour:

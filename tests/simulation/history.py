@@ -105,7 +105,9 @@ def _group(rng: random.Random, number: int, flavour: Flavour) -> Group:
         for index in range(rng.randint(2, 5))
     ]
     does = "fails at first" if rng.random() < flavour.failing else "returns"
-    return Group(id=f"g{number}", members=members, does=does)
+    most = rng.randint(1, 3) if flavour.choosy and rng.random() < flavour.choosy else None
+    enough = rng.randint(1, 3) if flavour.choosy and rng.random() < flavour.choosy else None
+    return Group(id=f"g{number}", members=members, does=does, most=most, enough=enough)
 
 
 def _deadline(rng: random.Random, often: float) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,6 +43,10 @@ class Group(Struct, frozen=True, kw_only=True):
     id: str
     members: list[Member]
     does: str = "returns"
+    most: int | None = None
+    """So many children are under way at once."""
+    enough: int | None = None
+    """Once so many have completed, the others need not."""
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -59,6 +63,8 @@ class Tallied(Struct, frozen=True, kw_only=True):
 
     counts: dict[str, int]
     ends: list[End]
+    choosy: bool
+    """It need not have waited for all of its children."""
 
 
 class Broken(Exception):
@@ -118,6 +124,14 @@ class GroupKind:
             for member in group.members
         ]
 
+    def parallelism(self, group: Group) -> int | None:
+        """As it is told."""
+        return group.most
+
+    def settled(self, group: Group, counts: Mapping[str, int]) -> str | None:
+        """Once enough have completed."""
+        return "enough have completed" if group.enough is not None and counts["completed"] >= group.enough else None
+
     def reduce(self, group: Group, ends: Sequence[ChildEnd]) -> Tallied:
         """What it saw of its children."""
         if group.does == "fails at first" and group.id not in reduced.get():
@@ -135,7 +149,7 @@ class GroupKind:
             )
             for end in ends
         ]
-        return Tallied(counts=counts, ends=told)
+        return Tallied(counts=counts, ends=told, choosy=group.enough is not None)
 
 
 KINDS: dict[str, Kind] = {"short": short, "talk": talk, "group": GroupKind}  # type: ignore[dict-item]

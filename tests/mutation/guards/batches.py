@@ -9,6 +9,7 @@ from tests.mutation.guard import Edit, Guard
 __all__ = ["GUARDS"]
 
 CONDUCT: Final = "workers/runtime/conduct.py"
+NOTICES: Final = "workers/runtime/notices.py"
 CHILDREN: Final = "workers/runtime/children.py"
 TALLY: Final = "workers/core/tally.py"
 RERUN: Final = "workers/core/rerun.py"
@@ -21,7 +22,7 @@ GUARDS: Final = (
     Guard(
         "refusal of a child that lives",
         "a refused message says nothing of a child whose log names the batch",
-        (Edit(CONDUCT, "return view.tail is not None and view.tail.parent == self._name", "return False"),),
+        (Edit(NOTICES, "return view.tail is not None and view.tail.parent == self._parent", "return False"),),
         15,
     ),
     Guard(
@@ -81,9 +82,8 @@ GUARDS: Final = (
         (
             Edit(
                 CONDUCT,
-                """        await self._end_children(reason)
-        self._post(core.Raised(error))""",
-                "        self._post(core.Raised(error))",
+                "counts = await self._end_children(reason)",
+                "counts = dict(self._tally.counts())",
             ),
         ),
         2,
