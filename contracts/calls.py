@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts import codec
 from contracts.errors import ErrorInfo
-from contracts.events import Artifact
+from contracts.events import Artifact, Moved, TrackedFile
 
 __all__ = [
     "Call",
@@ -24,6 +24,8 @@ __all__ = [
     "Ran",
     "Reported",
     "Returned",
+    "Tracked",
+    "TrackingFailed",
     "decode_call",
     "decode_calls",
     "decode_ran",
@@ -80,6 +82,21 @@ class Emitted(Struct, frozen=True, kw_only=True, tag="emitted"):
     body: bytes
 
 
+class Tracked(Struct, frozen=True, kw_only=True, tag="tracked"):
+    """The job's files are stored under one commit."""
+
+    commit: str
+    files: list[TrackedFile] | Moved
+
+
+class TrackingFailed(Struct, frozen=True, kw_only=True, tag="tracking_failed"):
+    """The job's files could not be tracked."""
+
+    error: ErrorInfo
+    files: list[str] | Moved
+    """Those that were refused."""
+
+
 class Returned(Struct, frozen=True, kw_only=True, tag="returned", omit_defaults=True):
     """The job succeeded."""
 
@@ -102,7 +119,7 @@ class Gone(Struct, frozen=True, kw_only=True, tag="gone"):
     error: ErrorInfo
 
 
-Frame = Reported | Emitted
+Frame = Reported | Emitted | Tracked | TrackingFailed
 Outcome = Returned | Raised | Gone
 
 

@@ -468,3 +468,48 @@ def test_a_key_that_the_input_does_not_have_is_refused(key):
 
 def limited_to(kind, key):
     return Settings(kinds=Kinds(settings={kind: KindSettings(key=key, max_running_per_key=1)}))
+
+
+# --- where files are ---
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[storage]\nroot = "/srv/files"', "setting storage.root: '/srv/files' is no URI, as file:///srv/files"),
+        ('[storage]\nroot = "file://srv"', "setting storage.root: 'file://srv' is no absolute path"),
+        (
+            '[storage]\nroot = "http://h/a"',
+            "setting storage.root: 'http://h/a' must begin with nats://, file://, s3://",
+        ),
+        ('[storage]\nroot = "s3://me:key@bucket"', "setting storage.root: 's3://me:key@bucket' has '@' in it"),
+        ('[storage]\nroot = "file:///"', "setting storage.root: not the root directory itself"),
+        (
+            '[storage]\nroot = "file:///srv"\n[ray]\naddress = "head:6379"',
+            "setting storage.root: jobs run on several nodes, and file:// is one node's",
+        ),
+        (
+            '[workspaces]\ninputs = ["s3://data", "file:///a/../b"]',
+            "setting workspaces.inputs: 'file:///a/../b' has a part that is empty, . or ..",
+        ),
+        ('[workspaces]\nbase = "work"', "setting workspaces.base must be an absolute path"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(text, line, here):
+    with pytest.raises(BadSettings) as refused:
+        loaded(text)
+    assert str(refused.value).startswith(line)
+
+
+def test_files_may_be_shared_by_nodes(here):
+    settings = loaded(
+        '[storage]\nroot = "file:///srv"\nshared = true\n[ray]\naddress = "head:6379"',
+        JETRAY_WORKSPACES_INPUTS="s3://data, file:///srv/in",
+        JETRAY_WORKSPACES_KEEP_FAILED="true",
+    )
+    assert settings.workspaces.inputs == ["s3://data", "file:///srv/in"]
+    assert settings.workspaces.keep_failed
+
+
+def test_files_are_kept_in_the_object_store_unless_said_otherwise(here):
+    assert loaded("").storage.root == "nats://artifacts"

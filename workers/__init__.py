@@ -5,6 +5,7 @@ General layout:
     core/       pure decisions about a job: no I/O, no clock, no randomness
     runtime/    the gateway: intake, dispatch, lease, settle, join
     kinds/      what runs in actors: registry, context, host, and the kinds that ship
+    hosting     builds the host where jobs run, and gives it stores
     settings    one frozen, validated `Settings`
     launcher    the command `jetray`
     testing     run a kind, or a whole gateway, without NATS or Ray

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.subjects import PLANNING, route_durable
+from contracts.subjects import ARTIFACTS, PLANNING, route_durable
 from workers.kinds.deliberation.config import Council, CouncilOverrides, DeliberationConfig, Providers
 from workers.kinds.plan import PlanConfig
 from workers.settings_checks import check, check_kinds
@@ -208,6 +208,34 @@ class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
 
 
+class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where files of jobs are kept."""
+
+    root: Annotated[
+        str,
+        _doc(
+            "`nats://artifacts`, the object store; `file:///srv/files` of one machine; `s3://bucket/prefix`, for which "
+            "the package s3fs is needed wherever jobs run."
+        ),
+    ] = f"nats://{ARTIFACTS}"
+    shared: Annotated[bool, _doc("Whether each node has the same files under a root of file://.")] = False
+
+
+class Workspaces(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Directories in which jobs work: each attempt has one of its own."""
+
+    base: Annotated[str, _doc("An absolute path on each node. Empty: the machine's directory for temporary files.")] = (
+        ""
+    )
+    keep_failed: Annotated[
+        bool, _doc("Keep those of attempts that failed, as `<base>/jetray-kept-…`; removing them is yours.")
+    ] = False
+    inputs: Annotated[
+        list[str],
+        _doc("URIs below which there are inputs that jobs may have copied there, beside what is below storage.root."),
+    ] = []
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -233,6 +261,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     roots: Annotated[dict[str, str], _doc("Where artifacts may go: a name, and the URI that it stands for.")] = (
         msgspec.field(default_factory=lambda: {"artifacts": "nats://artifacts"})
     )
+    storage: Storage = Storage()
+    workspaces: Workspaces = Workspaces()
     plan: PlanConfig = PlanConfig()
     council: Council = Council()
     councils: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from contracts.tokens import is_token
+from infra.store.uris import SCHEMES, scheme, wrong_with
 from workers.kinds.registry import Kind
 from workers.settings_source import BadSettings
 
@@ -36,6 +38,7 @@ def check(settings: Settings) -> None:
     for name, kind in settings.kinds.settings.items():
         if kind.profile is not None and kind.profile not in settings.profiles:
             raise BadSettings(f"setting kinds.settings.{name}.profile: there is no [profiles.{kind.profile}]")
+    _check_files(settings)
     _check_routes(settings.routes)
     try:
         settings.deliberation()
@@ -135,6 +138,26 @@ def _may_hold(info: msgspec.inspect.Type, path: Sequence[str]) -> bool:
         return _may_hold(info.value_type, path[1:])
     fields = getattr(info, "fields", ())
     return any(field.encode_name == path[0] and _may_hold(field.type, path[1:]) for field in fields)
+
+
+def _check_files(settings: Settings) -> None:
+    root, workspaces = settings.storage.root, settings.workspaces
+    for name, uri in (("storage.root", root), *(("workspaces.inputs", uri) for uri in workspaces.inputs)):
+        wrong = wrong_with(uri)
+        if wrong:
+            raise BadSettings(f"setting {name}: {uri!r} {wrong}")
+        if scheme(uri) not in SCHEMES:
+            raise BadSettings(f"setting {name}: {uri!r} must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+    if root == "file:///":
+        raise BadSettings("setting storage.root: not the root directory itself")
+    several = settings.ray.address not in ("local", "none")
+    if several and scheme(root) == "file" and not settings.storage.shared:
+        raise BadSettings(
+            "setting storage.root: jobs run on several nodes, and file:// is one node's; where each has the same files "
+            "there, set storage.shared"
+        )
+    if workspaces.base and not os.path.isabs(workspaces.base):
+        raise BadSettings("setting workspaces.base must be an absolute path")
 
 
 def _check_routes(routes: list[Route]) -> None:

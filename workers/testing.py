@@ -33,9 +33,12 @@ from contracts.events import Cancelled, Completed, Event, Failed, Moved
 from contracts.fleet import Versions
 from infra.bus.memory import Faults, MemoryBus, MemoryServer
 from infra.pool.memory import MemoryPool
-from infra.store.memory import MemoryStore
+from infra.store.memory import MemoryFiles, MemoryStore
+from workers.hosting import Depot
+from workers.kinds.context import Places
 from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind, load
+from workers.kinds.workspaces import Workspaces
 from workers.runtime import terms
 from workers.runtime.gateway import Gateway
 from workers.runtime.quarantine import Quarantine
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetter", "Stack", "stack", "virtual_time"]
 
+MEMORY: Final = "memory://"
 JITTER: Final = 0.5
 """Every retry waits half of what it may wait at most, so that test runs are alike."""
 
@@ -77,9 +81,12 @@ class Stack:
         self.bus = MemoryBus(server, faults=faults)
         """The gateway's connection: `bus.disconnect()` cuts it."""
         configs = terms.configs(self.settings)
-        self.pool = MemoryPool(terms.profiles(self.settings), lambda: _Host(self.kinds, configs))
-        """Where jobs run: `pool.kill(actor)` kills an actor, and `started` events name them."""
         self.store = MemoryStore()
+        """What is kept: large results, and files. `await store.put(name, data)` gives a URI that jobs may stage."""
+        self.places = _places(self.settings, self.store)
+        """Where jobs have their files."""
+        self.pool = MemoryPool(terms.profiles(self.settings), lambda: _Host(self.kinds, configs, self.places))
+        """Where jobs run: `pool.kill(actor)` kills an actor, and `started` events name them."""
         self.gateway = Gateway(
             self.settings,
             self.kinds,
@@ -187,6 +194,11 @@ def virtual_time() -> tuple[str, dict[str, Any]]:
     from trio.testing import MockClock
 
     return ("trio", {"clock": MockClock(autojump_threshold=0)})
+
+
+def _places(settings: Settings, store: MemoryStore) -> Places:
+    workspaces = Workspaces(settings.workspaces.base, keep_failed=settings.workspaces.keep_failed)
+    return Places(workspaces=workspaces, storage=Depot(MEMORY, [], lambda root: MemoryFiles(store, root), patience_s=0))
 
 
 class _Trust(Quarantine):

@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 import msgspec
 
-from contracts.calls import Call, Emitted, Frame, Gone, Outcome, Ran, Reported, decode_reply, encode
+from contracts.calls import Call, Frame, Gone, Outcome, Ran, Reported, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool.actor import lost, unfit
 from infra.pool.base import Host, HostSpec
@@ -71,7 +71,7 @@ def sealed(frame: Frame) -> bytes:
 def unsealed(data: bytes) -> Frame:
     """The frame that `sealed` made `data` of."""
     frame = decode_reply(data)
-    if not isinstance(frame, (Reported, Emitted)):
+    if not isinstance(frame, Frame):
         raise TypeError(f"{type(frame).__name__} is no frame")
     return frame
 

@@ -22,7 +22,7 @@ from anyio.abc import ByteReceiveStream, Process, UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from msgspec.structs import replace
 
-from contracts.calls import Call, Emitted, Frame, Outcome, Ran, Reported, decode_reply, encode
+from contracts.calls import Call, Frame, Outcome, Ran, decode_reply, encode
 from contracts.errors import ErrorInfo
 from infra.pool import birthmark, provenance
 from infra.pool.actor import ActorLost, lost, no_frames
@@ -129,7 +129,7 @@ class _Child:
         if message is None:
             raise ActorLost(await self._end())
         outcome = decode_reply(message.outcome)
-        if isinstance(outcome, (Reported, Emitted)):
+        if isinstance(outcome, Frame):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with {message!r}"))
         return outcome
 

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from contracts.agents import AgentResponse
 from contracts.batch import Batch, BatchResult, Best, Files, Listed, Row, Totals, Variant, VariantResult
-from contracts.calls import Call, Emitted, Gone, Raised, Ran, Reported, Returned
+from contracts.calls import Call, Emitted, Gone, Raised, Ran, Reported, Returned, Tracked, TrackingFailed
 from contracts.control import CancelRequest
 from contracts.deliberation import (
     Agent,
@@ -433,6 +433,10 @@ CALLS: dict[str, Any] = {
     "reported": Reported(done=1, total=3, message="m", step="propose", eta_ms=9, counts={"running": 2}),
     "reported-least": Reported(done=1),
     "emitted": Emitted(topic="response", name="progress", body=b"{}"),
+    "tracked": Tracked(commit=SHA, files=[TrackedFile(name="a/b.csv", bytes=3, sha256=SHA)]),
+    "tracked-moved": Tracked(commit=SHA, files=MOVED),
+    "tracking_failed": TrackingFailed(error=ERROR, files=["link"]),
+    "tracking_failed-moved": TrackingFailed(error=ERROR, files=MOVED),
     "returned": Returned(result=b'{"score":1}', artifacts=[Artifact(name="a", uri="u", bytes=1, sha256=SHA)]),
     "returned-least": Returned(result=b"null"),
     "raised": Raised(error=ERROR, retry_after_s=2.5),

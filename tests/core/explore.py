@@ -82,6 +82,8 @@ VIEWS: Final[list[LogView]] = [log(*events, mine=here, running=here) for events 
 
 WHILE_RUNNING: Final[list[Stimulus]] = [
     core.Reported(done=1),
+    core.Tracked("c0ffee", []),
+    core.TrackingFailed(error("storage"), ["a"]),
     core.Returned(Raw(b"1")),
     core.Raised(error()),
     core.Raised(error(retryable=True)),

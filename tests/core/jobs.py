@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Raw
 
-from contracts.events import Event, Started
+from contracts.events import Event, Started, TrackedFile
 from tests.core.helpers import FIRST, LIMIT_S, NOW, cancelled, completed, error, failed, log, started, ticket
 from workers.core.job import (
     Append,
@@ -24,6 +24,8 @@ from workers.core.job import (
     Returned,
     Stimulus,
     Stored,
+    Tracked,
+    TrackingFailed,
     Undecodable,
 )
 from workers.core.lifecycle import decide
@@ -33,6 +35,8 @@ from workers.core.retry import RetryPolicy
 E = TypeVar("E")
 
 RETURNED: Final = Returned(Raw(b'{"x":1}'))
+TRACKED: Final = Tracked("c0ffee", [TrackedFile(name="a/b.csv", bytes=3, sha256="ab")])
+TRACKING_FAILED: Final = TrackingFailed(error("storage"), ["a/b.csv"])
 RAISED: Final = Raised(error())
 RETRYABLE: Final = Raised(error(retryable=True))
 GONE: Final = Gone(error("lost", retryable=True))

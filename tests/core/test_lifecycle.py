@@ -22,7 +22,20 @@ from tests.core.helpers import (
     started,
     ticket,
 )
-from tests.core.jobs import GONE, PHASES, RETRYABLE, RETURNED, UNDECODABLE, appended, job, opening_of, running, told
+from tests.core.jobs import (
+    GONE,
+    PHASES,
+    RETRYABLE,
+    RETURNED,
+    TRACKED,
+    TRACKING_FAILED,
+    UNDECODABLE,
+    appended,
+    job,
+    opening_of,
+    running,
+    told,
+)
 from workers.core.job import (
     Ack,
     Adopted,
@@ -51,6 +64,8 @@ from workers.core.job import (
     Stop,
     Stored,
     TakenApart,
+    Tracked,
+    TrackingFailed,
     Undecodable,
 )
 from workers.core.lifecycle import TABLE, Illegal, decide
@@ -63,6 +78,8 @@ STIMULI: Final[list[Stimulus]] = [
     LogRead(log(started(), progress())),
     Probed(exists=True),
     Reported(done=1),
+    TRACKED,
+    TRACKING_FAILED,
     RETURNED,
     RETRYABLE,
     GONE,
@@ -86,6 +103,8 @@ TRANSITIONS: Final[dict[tuple[Phase, type], tuple[Phase, list[type]]]] = {
     (Phase.PROBING, Probed): (Phase.SETTLED, [Ack]),
     (Phase.PROBING, LeaseLost): (Phase.SETTLED, [Leave]),
     (Phase.RUNNING, Reported): (Phase.REPORTING, [Append]),
+    (Phase.RUNNING, Tracked): (Phase.REPORTING, [Append]),
+    (Phase.RUNNING, TrackingFailed): (Phase.REPORTING, [Append]),
     (Phase.RUNNING, Returned): (Phase.ENDING, [Append]),
     (Phase.RUNNING, Raised): (Phase.ENDING, [Append]),
     (Phase.RUNNING, Gone): (Phase.ENDING, [Append]),

@@ -5,14 +5,51 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
 from contracts import events
 from contracts.errors import MESSAGE_BYTES, ErrorInfo
-from contracts.events import Artifact, Completed, Event, Failed, Progress, Retrying, Spent, Started
-from tests.core.helpers import FIRST, LIMIT_S, after, error, failed, log, progress, requeued, retrying, started, ticket
-from tests.core.jobs import GONE, RAISED, RETRYABLE, RETURNED, appended, job, opening_of, running, told
+from contracts.events import (
+    Artifact,
+    Completed,
+    Event,
+    Failed,
+    FilesTrackingFailed,
+    LogEvent,
+    Progress,
+    Retrying,
+    Spent,
+    Started,
+)
+from tests.core.helpers import (
+    FIRST,
+    LIMIT_S,
+    after,
+    error,
+    failed,
+    files_tracked,
+    log,
+    progress,
+    requeued,
+    retrying,
+    started,
+    ticket,
+)
+from tests.core.jobs import (
+    GONE,
+    RAISED,
+    RETRYABLE,
+    RETURNED,
+    TRACKED,
+    TRACKING_FAILED,
+    appended,
+    job,
+    opening_of,
+    running,
+    told,
+)
 from workers.core.job import (
     Ack,
     Append,
@@ -213,6 +250,36 @@ def test_whatever_is_reported_can_be_read_again() -> None:
     for text in (event.message, event.step):
         assert text is not None
         assert len(text.encode()) <= MESSAGE_BYTES
+
+
+# Files
+
+
+def test_what_became_of_files_is_said_in_full() -> None:
+    found, commands = told(running(), TRACKED)
+    assert commands == (Append(files_tracked(gateway="gw", n=2, commit=TRACKED.commit, files=TRACKED.files), FIRST),)
+    found, commands = told(found, Stored(150))
+    assert (found.phase, found.sequence, found.n, commands) == (Phase.RUNNING, 150, 2, ())
+    found, commands = told(found, TRACKING_FAILED)
+    event = appended(commands, FilesTrackingFailed)
+    assert commands == (Append(event, 150),)
+    assert (event.n, event.error, event.files) == (3, TRACKING_FAILED.error, TRACKING_FAILED.files)
+
+
+def test_a_failure_to_track_is_not_the_jobs() -> None:
+    found, _ = told(running(), TRACKING_FAILED, Stored(150))
+    assert found.spent == Spent()
+    _, commands = told(found, RETURNED)
+    assert appended(commands, Completed).n == 3
+
+
+@pytest.mark.parametrize("stimulus", [TRACKED, TRACKING_FAILED])
+def test_what_became_of_files_is_said_again_where_another_was_quicker(stimulus: Stimulus) -> None:
+    found, commands = told(running(), stimulus)
+    first = appended(commands, LogEvent)
+    found, commands = told(found, LogRead(log(started(), progress())), now=after(1))
+    again = msgspec.structs.replace(first, n=3, time=after(1))
+    assert (found.phase, commands) == (Phase.REPORTING, (Append(again, FIRST + 1),))  # type: ignore[arg-type]
 
 
 # Batches that are lost

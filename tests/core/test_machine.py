@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from msgspec import Raw
 
-from contracts.events import Failed, Progress, Requeued, Started, is_terminal
+from contracts.events import Failed, FilesTracked, FilesTrackingFailed, Progress, Requeued, Started, is_terminal
 from tests.core.explore import outcome_of
 from tests.core.helpers import error
 from tests.core.world import LIMIT_S, Worker, World
@@ -49,8 +49,11 @@ MESSAGES: Final[list[dict[str, Any]]] = [
     {"input_sha256": "B", "parent": "b.P2", "index": 1},
     {"error": error("decode"), "parent": "b.P1", "index": 1},
 ]
+REPORTS: Final = (Progress, FilesTracked, FilesTrackingFailed)
 HAPPENS: Final[list[core.Stimulus]] = [
     core.Reported(done=1),
+    core.Tracked("c0ffee", []),
+    core.TrackingFailed(error("storage"), ["a"]),
     core.Returned(Raw(b"1")),
     core.Raised(error()),
     core.Raised(error(retryable=True)),
@@ -164,9 +167,9 @@ class LifeOfAJob(RuleBasedStateMachine):
             assert not is_terminal(event) or isinstance(follower, Requeued)
 
     @invariant()
-    def progress_is_of_an_attempt_that_began(self) -> None:
+    def reports_are_of_an_attempt_that_began(self) -> None:
         began = {(event.run, event.attempt) for event in self.log if isinstance(event, Started)}
-        assert all((event.run, event.attempt) in began for event in self.log if isinstance(event, Progress))
+        assert all((event.run, event.attempt) in began for event in self.log if isinstance(event, REPORTS))
 
     @invariant()
     def a_settled_message_is_ended_or_buried_or_spare(self) -> None:

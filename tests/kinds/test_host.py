@@ -14,12 +14,18 @@ import pytest
 import trio.testing
 from msgspec import Struct
 
-from contracts.calls import Emitted, Raised, Reported, Returned
+from contracts.calls import Emitted, Raised, Reported, Returned, Tracked, TrackingFailed
 from contracts.errors import MESSAGE_BYTES
+from infra.store.base import StoreError
+from infra.store.memory import MemoryFiles, MemoryStore
+from tests.kinds.files import Attempt
 from tests.kinds.helpers import Heard, call, error_of, host_of
 from workers import Fail, JobContext, Retry, job
-from workers.kinds.host import build
+from workers.hosting import Depot, build
+from workers.kinds.context import Places
+from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind, KindError
+from workers.kinds.workspaces import Workspaces
 
 pytestmark = pytest.mark.anyio
 
@@ -307,7 +313,7 @@ async def test_a_workspace_is_fresh_and_goes_with_its_attempt():
 
     async def given(ctx: JobContext, value: int) -> None:
         assert ctx.workspace is ctx.workspace
-        assert list(ctx.workspace.iterdir()) == []
+        assert sorted(path.name for path in ctx.workspace.rglob("*")) == ["input", "output"]
         (ctx.workspace / "deep").mkdir()
         (ctx.workspace / "deep" / "file").write_text("x")
         seen.append(ctx.workspace)
@@ -318,6 +324,172 @@ async def test_a_workspace_is_fresh_and_goes_with_its_attempt():
     await run(given, 1)
     assert len(set(seen)) == 2
     assert not any(path.exists() for path in seen)
+
+
+def globbed(base: Path, pattern: str) -> list[Path]:
+    return [*base.glob(pattern)]
+
+
+def leaks(ctx: JobContext, value: str) -> dict[str, str]:
+    path = str(ctx.workspace / "output" / "x")
+    match value:
+        case "error":
+            raise ValueError(f"cannot read {path}")
+        case "file":
+            Path(path).read_bytes()
+        case "fail":
+            raise Fail(f"no {path}")
+        case "retry":
+            raise Retry(f"no {path}")
+        case "long":
+            raise ValueError("x" * (MESSAGE_BYTES - 40) + path)
+        case "bad result":
+            return cast(dict[str, str], {path: object()})
+    ctx.progress(message=f"writing {path}", step=path)
+    ctx.emit("response.progress", {"path": path})
+    return {"path": path}
+
+
+@pytest.mark.parametrize("how", ["error", "file", "fail", "retry", "long", "bad result", "result"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_nothing_that_a_job_says_tells_where_its_workspace_was(how: str, is_async: bool, tmp_path: Path):
+    async def leaking(ctx: JobContext, value: str) -> dict[str, str]:
+        return leaks(ctx, value)
+
+    heard = Heard()
+    places = Places(workspaces=Workspaces(str(tmp_path / "whereabouts")))
+    host = KindHost({"k": kind_of(leaking if is_async else leaks)}, {}, places)
+    outcome = await host.execute(call("k", how), heard)
+    told = b"".join(map(msgspec.msgpack.encode, [outcome, *heard.frames]))
+    assert b"whereabouts" not in told
+    assert told.count(b"<workspace>") == (4 if how == "result" else 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "kept"), [("returns", 0), ("raises", 1), ("retries", 1), ("fits not", 1), ("is late", 1), ("is stopped", 0)]
+)
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_failed_is_kept_where_that_is_wanted(how: str, kept: int, is_async: bool, tmp_path: Path):
+    started = threading.Event()
+
+    def act(ctx: JobContext) -> int:
+        (ctx.workspace / "output" / "file").write_text("x")
+        match how:
+            case "raises":
+                raise ValueError("no")
+            case "retries":
+                raise Retry("later")
+            case "fits not":
+                return cast(int, "text")
+        return 1
+
+    def threaded(ctx: JobContext, value: int) -> int:
+        result = act(ctx)
+        started.set()
+        while how in ("is late", "is stopped") and not ctx.cancelled:
+            threading.Event().wait(0.005)
+        return result
+
+    async def asynchronous(ctx: JobContext, value: int) -> int:
+        result = act(ctx)
+        started.set()
+        if how in ("is late", "is stopped"):
+            await anyio.sleep_forever()
+        return result
+
+    places = Places(workspaces=Workspaces(str(tmp_path), keep_failed=True))
+    host = KindHost({"k": kind_of(asynchronous if is_async else threaded)}, {}, places)
+    async with anyio.create_task_group() as group:
+        group.start_soon(host.execute, call("k", 1, timeout_s=0.2 if how == "is late" else 60.0), Heard())
+        if how == "is stopped":
+            await anyio.to_thread.run_sync(started.wait)
+            assert host.cancel("k.T1")
+    assert len(globbed(tmp_path, "jetray-kept-k.T1.1.1-*/output/file")) == kept
+    assert globbed(tmp_path, "jetray-work-*/*/") == []
+
+
+async def test_nothing_is_made_for_a_job_that_asks_for_nothing(tmp_path: Path):
+    async def given(ctx: JobContext, value: int) -> int:
+        ctx.progress(done=1)
+        return value
+
+    def failing(value: int) -> int:
+        raise ValueError("no")
+
+    for target in (given, doubled, failing):
+        host = KindHost({"k": kind_of(target)}, {}, Places(workspaces=Workspaces(str(tmp_path))))
+        await host.execute(call("k", 1), Heard())
+    assert globbed(tmp_path, "*") == []
+
+
+async def test_an_async_job_stages_and_tracks_in_threads(tmp_path: Path):
+    attempts: list[Attempt] = [Attempt(tmp_path)]
+    attempts[0].store.kept["memory://root/a"] = b"one"
+    heard_in = []
+
+    class Listening(Heard):
+        def __call__(self, frame: Any) -> None:
+            heard_in.append(threading.current_thread())
+            super().__call__(frame)
+
+    async def given(ctx: JobContext, value: int) -> str:
+        folder = await anyio.to_thread.run_sync(ctx.stage, {"a": "memory://root/a"})
+        (ctx.workspace / "output" / "b").write_bytes((folder / "a").read_bytes() * 2)
+        commit = await anyio.to_thread.run_sync(ctx.track)
+        assert commit is not None
+        assert commit.bytes == 6
+        return commit.commit
+
+    heard = Listening()
+    places = Places(workspaces=Workspaces(str(tmp_path)), storage=attempts[0].depot)
+    outcome = await KindHost({"k": kind_of(given)}, {}, places).execute(call("k", 1), heard)
+    assert isinstance(outcome, Returned)
+    (told,) = heard.frames
+    assert isinstance(told, Tracked)
+    assert msgspec.json.decode(outcome.result) == told.commit
+    assert heard_in == [threading.current_thread()]
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "kind", "retryable"),
+    [
+        ("memory://root/missing", "storage", "Fail", False),
+        ("file:///etc/passwd", "config", "Fail", False),
+        ("memory://root/a", "storage", "StorageError", True),
+    ],
+)
+async def test_what_cannot_be_staged_ends_the_attempt(
+    tmp_path: Path, uri: str, reason: str, kind: str, retryable: bool
+):
+    class Down(MemoryFiles):
+        def fetch(self, uri: str, into: Any) -> None:
+            if uri.endswith("a"):
+                raise StoreError("it does not answer")
+            super().fetch(uri, into)
+
+    def given(ctx: JobContext, value: int) -> None:
+        ctx.stage({"a": uri})
+
+    storage = Depot("memory://root", [], lambda root: Down(MemoryStore(), root), patience_s=0)
+    places = Places(workspaces=Workspaces(str(tmp_path)), storage=storage)
+    error = error_of(await KindHost({"k": kind_of(given)}, {}, places).execute(call("k", 1), Heard()))
+    assert (error.reason, error.type, error.retryable) == (reason, kind, retryable)
+
+
+async def test_a_host_without_storage_says_so(tmp_path: Path):
+    def given(ctx: JobContext, value: int) -> None:
+        assert ctx.track() is None
+        ctx.stage({"a": "memory://root/a"})
+
+    heard = Heard()
+    error = error_of(await run(given, heard=heard))
+    assert (error.reason, error.message) == (
+        "config",
+        "input 'a' cannot be staged: there is no storage root where this job runs",
+    )
+    (told,) = heard.frames
+    assert isinstance(told, TrackingFailed)
+    assert told.error.reason == "config"
 
 
 # --- cancel

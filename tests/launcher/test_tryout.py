@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tests.kinds.files import sha256
 from tests.launcher import processes
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,15 @@ def crash(item: In) -> str:
 def wrong(item: In) -> str:
     return {"not": "a text"}
 
+@job("files")
+def files(ctx: JobContext, item: In) -> str:
+    text = (ctx.stage({"in.csv": item.word}) / "in.csv").read_text()
+    (ctx.workspace / "output" / "out.csv").write_text(text * 2)
+    ctx.track()
+    (ctx.workspace / "output" / "link").symlink_to("/")
+    ctx.track()
+    return text
+
 @job("slow", deadline=0.05)
 async def slow(item: In) -> str:
     import anyio
@@ -75,6 +85,29 @@ def test_the_result_goes_to_standard_output_and_frames_to_standard_error(jetray,
     assert tried.returncode == 0
     assert msgspec.json.decode(tried.stdout) == "hello"
     assert tried.stderr.splitlines() == ["progress done=1 total=2 message=half way", 'agent.note.made {"by":"try"}']
+
+
+def test_files_are_staged_and_what_was_tracked_is_told(jetray, folder):
+    (folder / "data.csv").write_text("one")
+    manifest = f'[{{"bytes":6,"name":"out.csv","sha256":"{sha256(b"oneone")}"}}]'.encode()
+
+    tried = jetray("try", "mykinds:files", "-", stdin=f'{{"word": "file://{folder}/data.csv"}}')
+
+    assert tried.stdout == '"one"\n'
+    assert tried.stderr.splitlines() == [
+        f"files_tracked {sha256(manifest)}",
+        f"  out.csv (6 bytes, sha256 {sha256(b'oneone')})",
+        "files_tracking_failed Untrackable: link is a link",
+        "  link",
+    ]
+    assert sorted(path.name for path in folder.iterdir() if path.suffix) == ["data.csv", "input.json", "mykinds.py"]
+
+
+def test_what_may_not_be_staged_is_told(jetray, folder):
+    tried = jetray("try", "mykinds:files", "-", stdin='{"word": "file:///etc/passwd"}')
+
+    assert tried.returncode == 78
+    assert "input 'in.csv' cannot be staged: it may not be staged: 'file:///etc/passwd' is not below " in tried.stderr
 
 
 def test_a_kind_is_found_by_the_name_of_its_function_too(jetray, folder):
@@ -131,7 +164,7 @@ def test_of_an_error_nobody_expected_its_author_sees_the_traceback(folder):
         ("mykinds:say", '{"word": 3}', 1, "jetray: - is no input of say: Expected `str`, got `int` - at `$.word`"),
         ("mykinds:say", "[" * 100, 1, "jetray: - is no input of say: nested deeper than 64"),
         ("mykinds", "{}", 1, "jetray: mykinds is not MODULE:KIND, as in score_text:score-text"),
-        ("mykinds:nope", "{}", 78, "jetray: mykinds holds no kind nope (it holds again, crash, cut, fail, many, say"),
+        ("mykinds:nope", "{}", 78, "jetray: mykinds holds no kind nope (it holds again, crash, cut, fail, files, many"),
         ("nokinds:say", "{}", 78, "jetray: nokinds cannot be imported: No module named 'nokinds'"),
         ("json:say", "{}", 78, "jetray: json holds no kind say (it holds none; decorate a function with @job)"),
     ],

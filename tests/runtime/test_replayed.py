@@ -158,7 +158,7 @@ async def test_what_is_no_longer_kept_cannot_be_replayed(world: World) -> None:
     value = {"id": "a", "padding": "x" * (world.server.max_payload - 40_150)}
     await jetray.submit("puppet", value, headers=headers)
     end = await failed(jetray)
-    jetray.store._kept.clear()
+    jetray.store.kept.clear()
     await jetray.publish(f"control.replay.{end.dlq_sequence}", b"")
     [told] = await answers(world, 1)
     assert (told["event"], "no longer kept" in told["reason"]) == ("control.refused", True)

@@ -13,7 +13,10 @@ from contracts.errors import ErrorInfo, bounded
 from contracts.events import (
     Cancelled,
     Completed,
+    Event,
     Failed,
+    FilesTracked,
+    FilesTrackingFailed,
     Progress,
     Retrying,
     Spent,
@@ -43,6 +46,8 @@ from workers.core.job import (
     Stop,
     Stored,
     TakenApart,
+    Tracked,
+    TrackingFailed,
 )
 from workers.core.log import LogView
 from workers.core.opening import unusable
@@ -56,7 +61,17 @@ def reported(job: Job, stimulus: Reported, now: datetime, jitter: float) -> Deci
     return append(job, make_event(job, Progress, now, **fields), Phase.REPORTING)
 
 
-def progress_stored(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
+def tracked(job: Job, stimulus: Tracked, now: datetime, jitter: float) -> Decision:
+    event = make_event(job, FilesTracked, now, commit=stimulus.commit, files=stimulus.files)
+    return append(job, event, Phase.REPORTING)
+
+
+def tracking_failed(job: Job, stimulus: TrackingFailed, now: datetime, jitter: float) -> Decision:
+    event = make_event(job, FilesTrackingFailed, now, error=stimulus.error, files=stimulus.files)
+    return append(job, event, Phase.REPORTING)
+
+
+def report_stored(job: Job, stimulus: Stored, now: datetime, jitter: float) -> Decision:
     return stored_as(job, stimulus, Phase.RUNNING), ()
 
 
@@ -200,9 +215,14 @@ def refused_while_reporting(job: Job, stimulus: LogRead, now: datetime, jitter: 
     log = stimulus.log
     if not _not_fenced(job, log):
         return _overtaken(job, log, Stop())
-    known = job.asked is not None
+    known, event = job.asked is not None, job.pending
     job = msgspec.structs.replace(at(job, log), phase=Phase.RUNNING, pending=None)
-    return job, () if job.asked is None or known else (EndChildren(job.asked),)
+    if job.asked is not None and not known:
+        return job, (EndChildren(job.asked),)
+    if isinstance(event, (FilesTracked, FilesTrackingFailed)):
+        # Of progress the next tells more; what became of files is told once.
+        return append(job, _placed_anew(job, event, now), Phase.REPORTING)
+    return job, ()
 
 
 def refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: float) -> Decision:
@@ -216,9 +236,13 @@ def refused_while_ending(job: Job, stimulus: LogRead, now: datetime, jitter: flo
         if job.asked is not None and not known and isinstance(event, Completed):
             # Asked before its end was durable: a batch that is being cancelled ends as `cancelled`.
             return msgspec.structs.replace(job, phase=Phase.RUNNING, pending=None), (EndChildren(job.asked),)
-        again = msgspec.structs.replace(event, n=job.n + 1, time=now, cancelling=job.asked is not None, asked=job.asked)
-        return append(job, again, Phase.ENDING)
+        return append(job, _placed_anew(job, event, now), Phase.ENDING)
     return _overtaken(job, log)
+
+
+def _placed_anew(job: Job, event: Event, now: datetime) -> Event:
+    """An event whose append was refused, as it stands after what the log holds by now."""
+    return msgspec.structs.replace(event, n=job.n + 1, time=now, cancelling=job.asked is not None, asked=job.asked)
 
 
 def _not_fenced(job: Job, log: LogView) -> bool:

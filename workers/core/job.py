@@ -3,7 +3,7 @@
     OPENING     its `started` is being appended, or its log read
     PROBING     is the log's origin message still there?
     RUNNING     an attempt runs, or the children of a batch are being ended
-    REPORTING   an attempt runs, and its `progress` is being appended
+    REPORTING   an attempt runs, and its `progress` is being appended, or what became of its files
     BURYING     its message is being written to DLQ
     ENDING      `completed`, `failed`, `cancelled` or `retrying` is being appended
     MOVING      its message is being published anew, to the tail of its queue
@@ -20,7 +20,7 @@ from datetime import datetime
 from msgspec import Raw, Struct
 
 from contracts.errors import ErrorInfo, Reason
-from contracts.events import Artifact, Asked, Event, Moved, Spent, Started
+from contracts.events import Artifact, Asked, Event, Moved, Spent, Started, TrackedFile
 from workers.core.log import LogView, Ticket
 from workers.core.retry import RetryPolicy
 
@@ -59,6 +59,8 @@ __all__ = [
     "Stop",
     "Stored",
     "TakenApart",
+    "Tracked",
+    "TrackingFailed",
     "Undecodable",
 ]
 
@@ -162,6 +164,20 @@ class Reported(Struct, frozen=True, kw_only=True):
     per_second: float | None = None
 
 
+class Tracked(Struct, frozen=True):
+    """The attempt's files are stored under one commit."""
+
+    commit: str
+    files: list[TrackedFile] | Moved
+
+
+class TrackingFailed(Struct, frozen=True):
+    """The attempt's files could not be tracked; it goes on all the same."""
+
+    error: ErrorInfo
+    files: list[str] | Moved
+
+
 class Returned(Struct, frozen=True):
     """The attempt succeeded."""
 
@@ -245,7 +261,7 @@ class Probe(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """Start the attempt that `started` opened; answer `Reported`…, then `Returned`, `Raised` or `Gone`."""
+    """Start the attempt that `started` opened; answer `Reported`, `Tracked`, …, then `Returned`, `Raised` or `Gone`."""
 
     started: Started
     error: ErrorInfo | None = None
@@ -318,6 +334,8 @@ Stimulus = (
     | LogRead
     | Probed
     | Reported
+    | Tracked
+    | TrackingFailed
     | Returned
     | Raised
     | Gone

@@ -30,6 +30,8 @@ from workers.core.job import (
     Stimulus,
     Stored,
     TakenApart,
+    Tracked,
+    TrackingFailed,
     Undecodable,
 )
 from workers.core.parts import Decision
@@ -64,6 +66,8 @@ TABLE: Final[dict[tuple[Phase, type], Transition]] = {
     (Phase.PROBING, Probed): opening.probed,
     (Phase.PROBING, LeaseLost): ending.lease_lost,
     (Phase.RUNNING, Reported): ending.reported,
+    (Phase.RUNNING, Tracked): ending.tracked,
+    (Phase.RUNNING, TrackingFailed): ending.tracking_failed,
     (Phase.RUNNING, Returned): ending.returned,
     (Phase.RUNNING, Raised): ending.raised,
     (Phase.RUNNING, Gone): ending.gone,
@@ -73,7 +77,7 @@ TABLE: Final[dict[tuple[Phase, type], Transition]] = {
     (Phase.RUNNING, LogRead): ending.log_moved,
     (Phase.RUNNING, Drained): ending.drained,
     (Phase.RUNNING, LeaseLost): ending.lease_lost,
-    (Phase.REPORTING, Stored): ending.progress_stored,
+    (Phase.REPORTING, Stored): ending.report_stored,
     (Phase.REPORTING, LogRead): ending.refused_while_reporting,
     (Phase.REPORTING, LeaseLost): ending.lease_lost,
     (Phase.BURYING, Buried): ending.buried,

@@ -42,6 +42,8 @@ from workers.core.job import (
     Stop,
     Stored,
     TakenApart,
+    Tracked,
+    TrackingFailed,
     Undecodable,
 )
 
@@ -66,6 +68,7 @@ _RUNS_HERE: Final = {_to(Phase.OPENING, HandOver)}
 _LEAVES: Final = {_to(Phase.SETTLED, Leave)}
 
 _STOPS: Final = {_to(Phase.SETTLED, Stop, Leave)}
+_REPORTS: Final = {_to(Phase.REPORTING, Append)}
 _GOES_ON: Final = {_to(Phase.RUNNING)}
 _ENDS: Final = {_to(Phase.ENDING, Append)}
 _ENDS_CHILDREN: Final = {_to(Phase.RUNNING, EndChildren)}
@@ -80,7 +83,9 @@ OUTCOMES: Final[dict[tuple[Phase, type], set[Outcome]]] = {
     (Phase.OPENING, LeaseLost): _LEAVES,
     (Phase.PROBING, Probed): _BEGINS | _IS_SPARE | _WAITS | _RUNS_HERE,
     (Phase.PROBING, LeaseLost): _LEAVES,
-    (Phase.RUNNING, Reported): {_to(Phase.REPORTING, Append)},
+    (Phase.RUNNING, Reported): _REPORTS,
+    (Phase.RUNNING, Tracked): _REPORTS,
+    (Phase.RUNNING, TrackingFailed): _REPORTS,
     (Phase.RUNNING, Returned): _ENDS | _GOES_ON,
     (Phase.RUNNING, Raised): _ENDS | _GIVES_UP | _GOES_ON,
     (Phase.RUNNING, Gone): _ENDS | _GIVES_UP,
@@ -91,7 +96,7 @@ OUTCOMES: Final[dict[tuple[Phase, type], set[Outcome]]] = {
     (Phase.RUNNING, Drained): {_to(Phase.ENDING, Stop, Append)},
     (Phase.RUNNING, LeaseLost): _STOPS,
     (Phase.REPORTING, Stored): _GOES_ON,
-    (Phase.REPORTING, LogRead): _GOES_ON | _ENDS_CHILDREN | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)},
+    (Phase.REPORTING, LogRead): (_GOES_ON | _REPORTS | _ENDS_CHILDREN | _STOPS | {_to(Phase.SETTLED, Stop, Pay, Ack)}),
     (Phase.REPORTING, LeaseLost): _STOPS,
     (Phase.BURYING, Buried): _ENDS,
     (Phase.BURYING, LeaseLost): _LEAVES,

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import logging
 import operator
-import shutil
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from contracts.calls import Call, Emitted, Frame, Reported
 from contracts.codec import encode
 from contracts.tokens import token_or_raise
+from workers.kinds.below import parts
+from workers.kinds.staging import INPUT, stage
+from workers.kinds.storage import NoStorage, Storage, StorageError
+from workers.kinds.survey import Selection
+from workers.kinds.tracking import Commit, track
+from workers.kinds.workspaces import Workspace, Workspaces
 
-__all__ = ["JobContext"]
+__all__ = ["JobContext", "Places"]
 
 _MOST: Final = 2**63 - 1
 """The greatest number that every reader of an event can hold."""
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where files of jobs are, on this machine and off it. Nothing is made or connected before a job asks."""
+
+    workspaces: Workspaces = field(default_factory=Workspaces)
+    storage: Storage = field(default_factory=NoStorage)
+
+
 class JobContext:
     """Handed to a kind that asks for it, for one attempt at one job.
 
-    Its methods may be called from the job's own task or thread, and return at once.
+    Its methods may be called from the job's own task or any thread, and return at once; `stage` and `track` block. An
+    async kind calls those two in a thread: `await anyio.to_thread.run_sync(ctx.stage, inputs)`.
     """
 
-    def __init__(self, call: Call, send: Callable[[Frame], None]) -> None:
+    def __init__(self, call: Call, send: Callable[[Frame], None], places: Places | None = None) -> None:
         self._call = call
         self._send = send
+        self._places = places
         self._cancelled = False
-        self._workspace: Path | None = None
+        self._making = threading.Lock()
+        self._workspace: Workspace | None = None
+        self._over = False
         self._ends = time.monotonic() + call.timeout_s
         self.log = logging.getLogger(f"jetray.job.{call.kind}")
 
@@ -103,8 +121,8 @@ class JobContext:
         report = Reported(
             done=_whole("done", done),
             total=_whole("total", total),
-            message=_text("message", message),
-            step=_text("step", step),
+            message=self._told("message", message),
+            step=self._told("step", step),
             eta_ms=_whole("eta_ms", eta_ms),
             counts=counts if counts is None else _counts(counts),
         )
@@ -115,14 +133,64 @@ class JobContext:
         topic, _, name = event.partition(".")
         token_or_raise("first token of an emitted event", topic)
         token_or_raise("second token of an emitted event", name)
-        self._send(Emitted(topic=topic, name=name, body=encode(body)))
+        self._send(Emitted(topic=topic, name=name, body=self.hidden_in(encode(body))))
 
     @property
     def workspace(self) -> Path:
-        """A fresh directory of this attempt's own, made when first asked for and removed after the attempt."""
-        if self._workspace is None:
-            self._workspace = Path(tempfile.mkdtemp(prefix="jetray-"))
-        return self._workspace
+        """A fresh directory of this attempt's own, with `input` and `output` in it, made when first asked for.
+
+        It is removed after the attempt; of one that failed, the operator may have it kept. Events never name it.
+        Raises `StorageError` where none can be made.
+        """
+        return self._own_workspace().path
+
+    def stage(self, inputs: Mapping[str, str]) -> Path:
+        """Copy each URI of `inputs` to its name below the workspace's `input`, read-only; that directory.
+
+        Names are relative, as `data/prices.csv`. Staged may be what is below the storage root, and below what the
+        operator allows. Blocks. Raises `Fail`: reason `user` for a name that cannot be, `config` for a URI that may not
+        be staged, `storage` for one where nothing is; and `StorageError` where another attempt may fare better.
+        """
+        workspace = self._own_workspace()
+        with workspace.opened() as root:
+            stage(root, self._own_places().storage, inputs)
+        return workspace.path / INPUT
+
+    def track(
+        self,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        max_bytes: int = 100 * 1024 * 1024,
+        where: str = "output",
+    ) -> Commit | None:
+        """Keep the files below the workspace's `where` under one commit, and say so: an event `files_tracked`.
+
+        Files are taken whose name, as `plots/a.png`, matches any of `include` and none of `exclude`; `*` is any text,
+        `/` included. They are stored by their sha256 below the storage root, at most `max_bytes` of them together.
+
+        Where that fails the job goes on: an event `files_tracking_failed` tells why, and None is returned. One file
+        that is refused fails the whole set: a link, a pipe, a socket, a device, a name that is not UTF-8 or has control
+        characters, a file that changes meanwhile, or one that has hard links elsewhere. Blocks.
+        Raises `TypeError` for patterns that are one text, `ValueError` for a `where` or a `max_bytes` that cannot be.
+        """
+        selection = Selection(include=_patterns("include", include), exclude=_patterns("exclude", exclude))
+        limit = _whole("max_bytes", max_bytes, "track") or 0
+        try:
+            folders = parts(where)
+        except ValueError as error:
+            raise ValueError(f"track: where must be a directory of the workspace, and {where!r} {error}") from error
+        workspace = self._own_workspace()
+        with workspace.opened() as root:
+            commit, told = track(
+                root,
+                self._own_places().storage,
+                workspace.spare,
+                where=folders,
+                selection=selection,
+                max_bytes=limit,
+            )
+        self._send(told)
+        return commit
 
     @property
     def stopped(self) -> bool:
@@ -133,13 +201,41 @@ class JobContext:
         """Set `cancelled`. For hosts."""
         self._cancelled = True
 
-    def close(self) -> None:
-        """Remove the workspace. For hosts."""
-        if self._workspace is not None:
-            shutil.rmtree(self._workspace, ignore_errors=True)
+    def hidden(self, text: str) -> str:
+        """`text` without the whereabouts of the workspace. For hosts."""
+        return text if self._workspace is None else self._workspace.hidden(text)
+
+    def hidden_in(self, body: bytes) -> bytes:
+        """The same, of JSON. For hosts."""
+        return body if self._workspace is None else self._workspace.hidden_in(body)
+
+    def close(self, *, failed: bool) -> None:
+        """Remove the workspace, or keep it where that is wanted of attempts that failed. For hosts."""
+        with self._making:
+            self._over = True
+            if self._workspace is not None:
+                self._workspace.close(failed=failed)
+
+    def _own_workspace(self) -> Workspace:
+        with self._making:
+            if self._over:
+                raise StorageError("the attempt is over, and its workspace with it")
+            if self._workspace is None:
+                label = f"{self._call.job}.{self.run}.{self.attempt}"
+                self._workspace = self._own_places().workspaces.make(label)
+            return self._workspace
+
+    def _own_places(self) -> Places:
+        if self._places is None:
+            self._places = Places()
+        return self._places
+
+    def _told(self, name: str, value: str | None) -> str | None:
+        text = _text(name, value)
+        return text if text is None else self.hidden(text)
 
 
-def _whole(name: str, value: int | None) -> int | None:
+def _whole(name: str, value: int | None, what: str = "progress") -> int | None:
     """The number as an `int`: other libraries have whole numbers of their own."""
     if value is None:
         return None
@@ -148,7 +244,7 @@ def _whole(name: str, value: int | None) -> int | None:
     except TypeError:
         number = -1
     if not 0 <= number <= _MOST:
-        raise ValueError(f"progress: {name} must be a whole number, 0 or more, not {value!r}")
+        raise ValueError(f"{what}: {name} must be a whole number, 0 or more, not {value!r}")
     return number
 
 
@@ -156,6 +252,12 @@ def _text(name: str, value: str | None) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"progress: {name} must be a text, not {value!r}")
     return value
+
+
+def _patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"track: {name} must be a list of patterns, as ['*.csv'], not {patterns!r}")
+    return tuple(patterns)
 
 
 def _counts(counts: Any) -> dict[str, int]:

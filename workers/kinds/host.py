@@ -6,6 +6,7 @@ the host itself is broken.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,39 +14,28 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from contracts.calls import Call, Frame, Raised, Returned
 from contracts.codec import unencodable_path
 from contracts.errors import ErrorInfo, bounded
-from workers.kinds.context import JobContext
-from workers.kinds.registry import Fail, Kind, KindError, Retry, load
+from workers.kinds.context import JobContext, Places
+from workers.kinds.registry import Fail, Kind, KindError, Retry
+from workers.kinds.storage import StorageError
 
-__all__ = ["HostConfig", "KindHost", "build"]
+__all__ = ["KindHost"]
 
 
 _encoder = msgspec.json.Encoder()
 
 
-class HostConfig(Struct, frozen=True):
-    """What a host must know: modules of kinds, and the settings of each kind that has some."""
-
-    modules: list[str] = []
-    kinds: dict[str, Raw] = {}
-
-
-def build(config: bytes) -> KindHost:
-    """The host for `config`, a `HostConfig` as JSON. Raises `KindError`."""
-    settings = msgspec.json.decode(config, type=HostConfig)
-    return KindHost(load(settings.modules), settings.kinds)
-
-
 class KindHost:
-    """Runs calls of the kinds it knows."""
+    """Runs calls of the kinds it knows. Their files are at `places`."""
 
-    def __init__(self, kinds: dict[str, Kind], configs: dict[str, Raw]) -> None:
+    def __init__(self, kinds: dict[str, Kind], configs: dict[str, Raw], places: Places | None = None) -> None:
         self._kinds = kinds
         self._configs = configs
+        self._places = places or Places()
         self._built: dict[str, Callable[..., Any]] = {}
         self._unbuilt: dict[str, BaseException] = {}
         """Kinds that could not be built for the call that comes next."""
@@ -59,14 +49,17 @@ class KindHost:
             # It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here.
             return await self._run(kind, call, None)
         with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
-            context = JobContext(call, send if kind.is_async else _from_thread(send))
+            context = JobContext(call, _from_anywhere(send), self._places)
             self._running[call.job] = (context, scope)
+            outcome: Returned | Raised | None = None
             try:
                 outcome = await self._run(kind, call, context)
+                if scope.cancel_called and not _stands(kind, outcome):
+                    outcome = None
             finally:
                 del self._running[call.job]
-                context.close()
-            if not scope.cancel_called or _stands(kind, outcome):
+                context.close(failed=not (isinstance(outcome, Returned) or context.stopped))
+            if outcome is not None:
                 return outcome
         if context.stopped:
             return _raised("user", "Cancelled", "the job was asked to stop")
@@ -108,7 +101,7 @@ class KindHost:
             return _outcome_of(error, kind, context or _silent(call))
         if isinstance(result, (Retry, Fail)):
             return _outcome_of(result, kind, context or _silent(call))
-        return self._encoded(kind, result)
+        return self._encoded(kind, result, context)
 
     def _decoder(self, name: str, of: Any) -> msgspec.json.Decoder[Any]:
         decoder = self._decoders.get(name)
@@ -116,9 +109,11 @@ class KindHost:
             decoder = self._decoders[name] = msgspec.json.Decoder(of)
         return decoder
 
-    def _encoded(self, kind: Kind, result: Any) -> Returned | Raised:
+    def _encoded(self, kind: Kind, result: Any, context: JobContext | None) -> Returned | Raised:
         try:
             body = _encoder.encode(msgspec.convert(result, kind.result_type, from_attributes=True))
+            if context is not None:
+                body = context.hidden_in(body)
             # An instance of the type is believed as it stands, and NaN becomes null: only reading it back tells.
             self._decoder(f"{kind.name} result", kind.result_type).decode(body)
             return Returned(result=body)
@@ -126,6 +121,7 @@ class KindHost:
             where = unencodable_path(result)
             # Of a dict, msgspec's own path says `[...]` where ours names the key.
             text = str(error) if where is None else f"{str(error).partition(' - at `')[0]} - at `{where}`"
+            text = text if context is None else context.hidden(text)
             return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
 
     def _function(self, kind: Kind) -> Callable[..., Any]:
@@ -142,8 +138,17 @@ def _silent(call: Call) -> JobContext:
     return JobContext(call, lambda frame: None)
 
 
-def _from_thread(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
-    return lambda frame: anyio.from_thread.run_sync(send, frame)
+def _from_anywhere(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
+    """Sends from the loop, whoever says something: a sync kind's thread, or one that an async kind has started."""
+    home = threading.get_ident()
+
+    def say(frame: Frame) -> None:
+        if threading.get_ident() == home:
+            send(frame)
+        else:
+            anyio.from_thread.run_sync(send, frame)
+
+    return say
 
 
 def _stands(kind: Kind, outcome: Returned | Raised) -> bool:
@@ -160,13 +165,15 @@ def _outcome_of(error: BaseException, kind: Kind, context: JobContext) -> Raised
         # A task group wraps what its tasks raise, and `Retry` or `Fail` may be in there.
         error = error.exceptions[0]
     name = type(error).__name__
-    text = bounded(str(error) or name)
+    text = bounded(context.hidden(str(error)) or name)
     match error:
         case Retry():
             info = ErrorInfo(reason="user", type=name, message=text, retryable=True)
             return Raised(error=info, retry_after_s=error.after)
         case Fail():
             return Raised(error=ErrorInfo(reason=error.reason, type=name, message=text, retryable=False))
+        case StorageError():
+            return Raised(error=ErrorInfo(reason="storage", type=name, message=text, retryable=True))
         case KindError():
             return Raised(error=ErrorInfo(reason="config", type=name, message=text, retryable=False))
     context.log.warning("job %s raised %s", context.job_id, name, exc_info=error)

@@ -12,7 +12,7 @@ from contracts.events import Cancelled, Completed, Failed
 
 __all__ = ["Child", "ChildEnd", "Fail", "FailReason", "Retry"]
 
-FailReason = Literal["user", "quorum", "config", "deadline", "dependency", "cancelled_child"]
+FailReason = Literal["user", "quorum", "config", "deadline", "dependency", "cancelled_child", "storage"]
 """What a kind may give as the reason of its failure."""
 
 

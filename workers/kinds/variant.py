@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from contracts.batch import Variant, VariantResult
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from contracts.batch import Files, Totals, Variant, VariantResult
 from workers.kinds.context import JobContext
 from workers.kinds.registry import job
 from workers.kinds.workflow import Workflows, WorkflowsConfig
@@ -18,5 +23,23 @@ class VariantKind:
         self._workflows = Workflows(config)
 
     def run(self, ctx: JobContext, variant: Variant) -> VariantResult:
-        """The score, the metrics and the output."""
-        return self._workflows.named(variant.workflow).run(ctx, variant.parameters)
+        """The score, the metrics and the output; `input/` is staged before, and files are tracked, failed or not."""
+        workflow = self._workflows.named(variant.workflow)
+        if variant.inputs:
+            ctx.stage(variant.inputs)
+        if variant.files is None:
+            return workflow.run(ctx, variant.parameters)
+        tracked: list[Totals] = []
+        with _tracking(ctx, variant.files, tracked):
+            result = workflow.run(ctx, variant.parameters)
+        return replace(result, files=tracked[0])
+
+
+@contextmanager
+def _tracking(ctx: JobContext, files: Files, tracked: list[Totals]) -> Iterator[None]:
+    """Track what is there at the end, also where that is an error."""
+    try:
+        yield
+    finally:
+        commit = ctx.track(files.include, files.exclude, files.max_bytes)
+        tracked.append(Totals() if commit is None else Totals(count=len(commit.files), bytes=commit.bytes))

@@ -6,13 +6,19 @@ import importlib
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import msgspec
 
-from contracts.calls import Call, Emitted, Frame, Raised, Reported, Returned
+from contracts.calls import Call, Emitted, Frame, Raised, Reported, Returned, Tracked, TrackingFailed
 from contracts.codec import Undecodable, canonical, check_depth
+from contracts.events import Moved, TrackedFile
+from infra.store.files import NatsAccess
+from workers.hosting import StorageConfig, WorkspacesConfig, places
+from workers.kinds.context import Places
 from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind, KindError, collect
 from workers.launcher import exits
@@ -80,7 +86,19 @@ async def _run(kind: Kind, body: bytes, settings: Settings) -> Returned | Raised
         correlation_id=JOB_ID,
         attempt_deadline=timeout_s < deadline_s,
     )
-    return await KindHost({kind.name: kind}, terms.configs(settings)).execute(call, _show)
+    with TemporaryDirectory(prefix="jetray-try-") as folder:
+        host = KindHost({kind.name: kind}, terms.configs(settings), _places(settings, folder))
+        return await host.execute(call, _show)
+
+
+def _places(settings: Settings, folder: str) -> Places:
+    """Files go to `folder`. Besides what may always be staged, what is below the current directory may be."""
+    inputs = [settings.storage.root, *settings.workspaces.inputs, f"file://{Path.cwd().resolve()}"]
+    nats = settings.nats
+    access = NatsAccess(url=nats.url, credentials=nats.credentials, inbox_prefix=nats.inbox_prefix)
+    storage = StorageConfig(root=f"file://{Path(folder).resolve()}", inputs=inputs, nats=access)
+    workspaces = WorkspacesConfig(base=settings.workspaces.base, keep_failed=settings.workspaces.keep_failed)
+    return places(storage, workspaces)
 
 
 def _show(frame: Frame) -> None:
@@ -90,7 +108,20 @@ def _show(frame: Frame) -> None:
             line = f"progress {fields}"
         case Emitted():
             line = f"agent.{frame.topic}.{frame.name} {frame.body.decode()}"
+        case Tracked(commit=commit, files=files):
+            line = "\n".join([f"files_tracked {commit}", *_listed(files)])
+        case TrackingFailed(error=error, files=refused):
+            line = "\n".join([f"files_tracking_failed {error.type}: {error.message}", *_listed(refused)])
     print(line, file=sys.stderr, flush=True)
+
+
+def _listed(files: Sequence[TrackedFile | str] | Moved) -> list[str]:
+    if isinstance(files, Moved):
+        return ["  more than an event may list"]
+    return [
+        f"  {file}" if isinstance(file, str) else f"  {file.name} ({file.bytes} bytes, sha256 {file.sha256})"
+        for file in files
+    ]
 
 
 def _tell(kind: Kind, outcome: Returned | Raised) -> int:

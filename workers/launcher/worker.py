@@ -24,8 +24,9 @@ from infra.pool import provenance
 from infra.pool.base import HostSpec, Pool
 from infra.pool.ray.own_thread import starting_alone
 from infra.pool.ray.tree import kill_below
+from infra.store.files import NatsAccess
 from infra.store.objects import ObjectStore
-from workers.kinds.host import HostConfig
+from workers.hosting import HostConfig, StorageConfig, WorkspacesConfig
 from workers.kinds.registry import Kind, load
 from workers.launcher import exits
 from workers.launcher.exits import Failure
@@ -149,8 +150,7 @@ def _say_serving() -> None:
 
 def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
     profiles = terms.profiles(settings)
-    config = HostConfig(modules=settings.kinds.modules, kinds=terms.configs(settings))
-    host = HostSpec(factory="workers.kinds.host:build", config=msgspec.json.encode(config))
+    host = HostSpec(factory="workers.hosting:build", config=msgspec.json.encode(_host_config(settings)))
     if settings.ray.address == "none":
         from infra.pool.process import ProcessPool
 
@@ -159,6 +159,22 @@ def _pool(settings: Settings, kinds: Mapping[str, Kind]) -> Pool:
     from infra.pool.ray.pool import RayPool
 
     return RayPool(profiles, host, gateway=settings.gateway.name, address=parse_address(settings.ray.address))
+
+
+def _host_config(settings: Settings) -> HostConfig:
+    nats, workspaces = settings.nats, settings.workspaces
+    # Jobs do not run where the gateway was started.
+    credentials = None if nats.credentials is None else os.path.abspath(nats.credentials)
+    return HostConfig(
+        modules=settings.kinds.modules,
+        kinds=terms.configs(settings),
+        storage=StorageConfig(
+            root=settings.storage.root,
+            inputs=workspaces.inputs,
+            nats=NatsAccess(url=nats.url, credentials=credentials, inbox_prefix=nats.inbox_prefix),
+        ),
+        workspaces=WorkspacesConfig(base=workspaces.base, keep_failed=workspaces.keep_failed),
+    )
 
 
 def _versions(settings: Settings, bus: NatsBus) -> Versions:

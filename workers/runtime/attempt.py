@@ -19,6 +19,7 @@ from infra.bus.base import Bus, Refused, TooLarge
 from infra.pool.base import Execution, Reservation
 from infra.store.base import Store
 from workers.core import job as core
+from workers.runtime.inbox import Inbox
 from workers.runtime.patience import patiently
 
 __all__ = ["SLACK_S", "Attempt", "Throttle", "bounded_result", "call_for", "outcome_stimulus"]
@@ -68,10 +69,12 @@ class Attempt:
     async def _outcome(self, execution: Execution, call: calls.Call) -> calls.Outcome:
         if not call.streams:
             return await self._in_time(execution, call)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._listen, execution, call, group)
+        words: Inbox[calls.Emitted | None] = Inbox()
+        async with anyio.create_task_group() as listening, anyio.create_task_group() as speaking:
+            listening.start_soon(self._listen, execution, call, words)
+            speaking.start_soon(self._speak, words, call)
             outcome = await self._in_time(execution, call)
-            group.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
+            speaking.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
         return outcome
 
     async def _in_time(self, execution: Execution, call: calls.Call) -> calls.Outcome:
@@ -80,14 +83,26 @@ class Attempt:
         await execution.stop(STOP_S)
         return _past_deadline(call)
 
-    async def _listen(self, execution: Execution, call: calls.Call, group: TaskGroup) -> None:
-        throttle = Throttle(self._post, PROGRESS_S, group)
-        async for frame in execution.frames():
-            if isinstance(frame, calls.Reported):
-                throttle.offer(core.Reported(**msgspec.structs.asdict(_bounded_report(frame, call))))
-            else:
-                await self._emit(frame, call)
-        throttle.close()
+    async def _listen(self, execution: Execution, call: calls.Call, words: Inbox[calls.Emitted | None]) -> None:
+        """Take in all that the job says, to the last word: what it emits must not keep what belongs into its log."""
+        async with anyio.create_task_group() as group:
+            throttle = Throttle(self._post, PROGRESS_S, group)
+            async for frame in execution.frames():
+                match frame:
+                    case calls.Reported():
+                        throttle.offer(core.Reported(**msgspec.structs.asdict(_bounded_report(frame, call))))
+                    case calls.Emitted():
+                        words.put(frame)
+                    case calls.Tracked(commit=commit, files=files):
+                        self._post(core.Tracked(commit, files))
+                    case calls.TrackingFailed(error=error, files=refused):
+                        self._post(core.TrackingFailed(error, refused))
+            throttle.close()
+        words.put(None)
+
+    async def _speak(self, words: Inbox[calls.Emitted | None], call: calls.Call) -> None:
+        while (frame := await words.get()) is not None:
+            await self._emit(frame, call)
 
     async def _emit(self, frame: calls.Emitted, call: calls.Call) -> None:
         self._emitted += 1

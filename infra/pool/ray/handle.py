@@ -19,11 +19,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from contracts.calls import (
     Call,
-    Emitted,
     Frame,
     Outcome,
     Ran,
-    Reported,
     decode_ran,
     decode_reply,
     encode,
@@ -96,7 +94,7 @@ class RayActor:
         if call.streams:
             return await self._stream(data, send)
         outcome = decode_reply(await self._ask("run", data))
-        if isinstance(outcome, (Reported, Emitted)):
+        if isinstance(outcome, Frame):
             raise ActorLost(lost("ProtocolError", f"{self._name} answered {call.job} with a frame"))
         return outcome
 
@@ -178,7 +176,7 @@ class RayActor:
         async with self._heard(), aclosing(self._way.stream(data)) as answers:
             async for items in answers:
                 for reply in map(decode_reply, unpacked_items(items)):
-                    if isinstance(reply, (Reported, Emitted)):
+                    if isinstance(reply, Frame):
                         send(reply)
                     else:
                         outcome = reply
