@@ -48,10 +48,10 @@ def _batch_started(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _batch_progress(body: Body, evidence: Evidence) -> Proof | None:
-    """All but the last variant have ended."""
+    """All but the last variant have ended; that one may be under way by now or not yet."""
     counts = body["counts"]
     amid = body["done"] == counts["completed"] == len(VARIANTS) - 1 and body["total"] == len(VARIANTS)
-    if body["job_id"] == "whole" and amid and counts["in_progress"] == 1:
+    if body["job_id"] == "whole" and amid and counts["in_progress"] <= counts["open"] == 1:
         told = body["elapsed_ms"] > 0 and body["per_second"] > 0 and body["eta_ms"] > 0
         return _only(body, "done", "total", "per_second", "eta_ms") if told else None
     return None
