@@ -48,7 +48,9 @@ async def batches(plan: Plan) -> Findings:
     plan.say(f"{WAITS} variants of 1 s on {SLOTS} slots: {waited:.2f} s, {waited / ideal:.3f} times the ideal")
     findings.figures = {"variants_per_second": rates, "waits_s": round(waited, 3), "waits_ideal_s": ideal}
     findings.targets.append(Target("10,000 variants of 1 ms, per second", median(rates), PER_SECOND))
-    findings.targets.append(Target("64 variants of 1 s on 16 slots, share of the ideal", ideal / waited, 1 / TIMES_IDEAL))
+    findings.targets.append(
+        Target("64 variants of 1 s on 16 slots, share of the ideal", ideal / waited, 1 / TIMES_IDEAL)
+    )
     findings.table.append((f"{many} variants of 1 ms", f"{many / median(rates):.2f}", f"{median(rates):.0f}"))
     findings.table.append((f"{WAITS} variants of 1 s on {SLOTS} slots", f"{waited:.2f}", f"{WAITS / waited:.1f}"))
     return findings

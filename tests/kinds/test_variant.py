@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
 import pytest
+from msgspec import Raw
 
-from contracts.batch import VariantResult
-from contracts.calls import Raised, Reported, Returned
+from contracts.batch import Totals, VariantResult
+from contracts.calls import Raised, Reported, Returned, Tracked
+from infra.store.memory import MemoryFiles, MemoryStore
+from tests.kinds.files import ROOT
 from tests.kinds.helpers import call, host_of
 from tests.kinds.workflows import total
 from workers import workflow
+from workers.hosting import Depot
+from workers.kinds.context import Places
 from workers.kinds.host import KindHost
 from workers.kinds.registry import KindError, load
 from workers.kinds.workflow import Workflows, WorkflowsConfig
+from workers.kinds.workspaces import Workspaces
 
 pytestmark = pytest.mark.anyio
 
@@ -94,9 +102,76 @@ async def test_a_message_names_registered_workflows_alone(host: KindHost) -> Non
     outcome = await run(host, "os.system", command="true")
     assert (outcome.error.reason, outcome.error.retryable) == ("config", False)
     assert outcome.error.message == (
-        "no workflow os.system is registered (known: tests.async, tests.judge, tests.says, tests.sum, tests.told); "
-        "name its module in setting kinds.modules"
+        "no workflow os.system is registered (known: tests.async, tests.edits, tests.judge, tests.says, tests.sum, "
+        "tests.told); name its module in setting kinds.modules"
     )
+
+
+# --- files
+
+
+FILES = {"include": ["*.csv"], "exclude": []}
+
+
+class Kept:
+    """A host whose files are kept in memory."""
+
+    def __init__(self, base: Path) -> None:
+        store = MemoryStore()
+        self._kept = store.kept
+        depot = Depot(ROOT, [], lambda root: MemoryFiles(store, root), patience_s=0)
+        MemoryFiles(store, ROOT).keep("prompt.txt", io.BytesIO(b"Be brief."))
+        places = Places(workspaces=Workspaces(str(base)), storage=depot)
+        self._host = KindHost(load([MODULE]), {"variant": Raw(msgspec.json.encode({"modules": [MODULE]}))}, places)
+
+    async def run(self, name: str, **parameters: Any) -> tuple[Any, list[Any]]:
+        """Its outcome, and what it said."""
+        told: list[Any] = []
+        value = {
+            "workflow": "tests.edits",
+            "name": name,
+            "parameters": {"text": name, **parameters},
+            "inputs": {"prompt.txt": f"{ROOT}/prompt.txt"},
+            "files": FILES,
+        }
+        outcome = await self._host.execute(call("variant", value, job_id=f"B7-{name}"), told.append)
+        result = msgspec.json.decode(outcome.result, type=VariantResult) if isinstance(outcome, Returned) else outcome
+        return result, told
+
+    def text(self, tracked: Any) -> bytes:
+        """What is kept of the only file that was tracked."""
+        [file] = tracked.files
+        return self._kept[f"{ROOT}/files/sha256/{file.sha256}"]
+
+
+async def test_no_byte_crosses_between_variants_that_write_alike_and_edit_their_input(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    found: dict[str, tuple[Any, list[Any]]] = {}
+
+    async def one(name: str, edits: bool) -> None:
+        found[name] = await kept.run(name, edits=edits)
+
+    async with anyio.create_task_group() as group:
+        for name in ("a", "b", "c"):
+            group.start_soon(one, name, name == "a")
+    found["late"] = await kept.run("late")
+    for name, (result, told) in found.items():
+        assert result == VariantResult(score=1.0, output="Be brief.", files=Totals(count=1, bytes=len(name)))
+        [tracked] = told
+        assert isinstance(tracked, Tracked)
+        assert [file.name for file in tracked.files] == ["plots/a.csv"]
+        assert kept.text(tracked) == name.encode()
+
+
+async def test_files_of_one_that_fails_are_tracked_too(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    outcome, [tracked] = await kept.run("a", fails=True)
+    assert isinstance(outcome, Raised)
+    assert (outcome.error.type, outcome.error.message) == ("ValueError", "after its files were written")
+    assert kept.text(tracked) == b"a"
+
+
+# --- how workflows are written
 
 
 def test_a_name_declared_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,3 +69,19 @@ def says(parameters: dict[str, Any]) -> Any:
         case "score":
             return {"score": "high"}
     raise ValueError("not told how to end")
+
+
+@workflow("tests.edits")
+def edits(ctx: JobContext, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Writes its own text over a copy of its input, and the same file name as every other variant."""
+    staged = ctx.workspace / "input" / "prompt.txt"
+    found = staged.read_text()
+    if parameters.get("edits"):
+        staged.chmod(0o600)
+        staged.write_text(parameters["text"])
+    (ctx.workspace / "output" / "plots").mkdir()
+    (ctx.workspace / "output" / "plots" / "a.csv").write_text(parameters["text"])
+    (ctx.workspace / "output" / "left.tmp").write_text("no matter")
+    if parameters.get("fails"):
+        raise ValueError("after its files were written")
+    return {"score": 1, "output": found}
