@@ -94,6 +94,7 @@ def summarize(ctx: JobContext, wanted: Wanted) -> dict[str, Any]:
             steps += 1
             ctx.progress(step=step, done=steps)
     summary = " ".join(draft["sentences"])
+    (ctx.workspace / "output" / "summary.txt").write_text(summary, encoding="utf-8")
     return {
         "score": round(draft["told"], 3),
         "metrics": {"words": len(summary.split()), "steps": steps},

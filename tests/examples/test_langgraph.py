@@ -94,7 +94,9 @@ def test_tried_it_gives_the_result_and_reports_each_node(example: Any) -> None:
     assert tried.returncode == 0, tried.stderr
     made = msgspec.json.decode(tried.stdout, type=VariantResult)
     assert made.output == "Events become work. Work on the cluster becomes events."
-    assert [line.split()[-1] for line in tried.stderr.splitlines()] == [f"step={step}" for step in STEPS]
+    reported = [line for line in tried.stderr.splitlines() if line.startswith("progress")]
+    assert [line.split()[-1] for line in reported] == [f"step={step}" for step in STEPS]
+    assert "summary.txt" in tried.stderr
 
 
 @pytest.mark.server
@@ -115,6 +117,7 @@ async def test_served_it_compares_three_lengths(example: Any, tmp_path: Path) ->
         assert [row.name for row in made.comparison] == ["long", "medium", "short"]
         assert made.best is not None
         assert made.best.name == "long"
+        assert made.files.count == 3
         assert await running.stop() == 0
 
 

@@ -11,10 +11,10 @@ __all__ = [
     "HELD",
     "HIGH",
     "LAST",
+    "LINKED",
     "LOW",
     "MEMORY",
     "SETTINGS",
-    "TOO_LARGE",
     "VARIANTS",
     "WHOLE",
 ]
@@ -74,4 +74,4 @@ BROKEN: Final = _batch(
     "broken", {"bad": {"x": 1.0, "fails": True}, "good": {"x": 2.0, "until": "never"}}, policy="fail_fast"
 )
 CALLED_OFF: Final = _batch("called-off", {"quick": {"x": 1.0}, "endless": {"x": 2.0, "until": "never"}})
-TOO_LARGE: Final = _batch("too-large", {"large": {"x": 1.0}}, files={"include": ["*.csv"], "max_bytes": 1})
+LINKED: Final = _batch("linked", {"astray": {"x": 1.0, "links": True}}, files={"include": ["*.csv"]})

@@ -13,6 +13,9 @@ from contracts import subjects
 from contracts.events import LogEvent
 from contracts.fleet import FleetEvent
 from infra.bus.base import Bus, Stored
+from infra.bus.nats import NatsBus
+from infra.store.base import Missing
+from infra.store.objects import ObjectStore
 from tests.checker import read_all
 
 __all__ = ["Evidence", "Told", "gather", "heard"]
@@ -36,6 +39,8 @@ class Evidence(Struct, frozen=True):
     """All of it, stream by stream, each in order."""
 
     messages: list[Told]
+    kept: dict[str, bytes] = {}
+    """Of each tracked file that is really in the store, its bytes, by their sha256."""
 
     def of(self, event: str) -> list[Told]:
         """The messages of one event, as `workers.pool.created`."""
@@ -47,20 +52,27 @@ class Evidence(Struct, frozen=True):
 
     def without(self, event: str) -> Evidence:
         """As if that event had never been said."""
-        return Evidence([told for told in self.messages if told.event != event])
+        return Evidence([told for told in self.messages if told.event != event], self.kept)
 
     def hollow(self, event: str) -> Evidence:
         """As if that event had been said with nothing of its own in it."""
-        return Evidence([_hollow(told) if told.event == event else told for told in self.messages])
+        return Evidence([_hollow(told) if told.event == event else told for told in self.messages], self.kept)
 
 
-async def gather(bus: Bus) -> Evidence:
+async def gather(bus: NatsBus) -> Evidence:
     """What the bus holds now."""
-    jobs = await read_all(bus, subjects.EVENTS, "orchestration.*.*.*")
-    gateways = await read_all(bus, subjects.WORKERS, "workers.*.*.*")
-    return Evidence(
-        [_told(subjects.EVENTS, each) for each in jobs] + [_told(subjects.WORKERS, each) for each in gateways]
-    )
+    jobs = [_told(subjects.EVENTS, each) for each in await read_all(bus, subjects.EVENTS, "orchestration.*.*.*")]
+    gateways = [_told(subjects.WORKERS, each) for each in await read_all(bus, subjects.WORKERS, "workers.*.*.*")]
+    tracked = {file["sha256"] for told in jobs if told.body["event"] == "files_tracked" for file in told.body["files"]}
+    return Evidence([*jobs, *gateways], {sha256: await _kept(bus, sha256) for sha256 in tracked})
+
+
+async def _kept(bus: NatsBus, sha256: str) -> bytes:
+    """As `nats object get artifacts files/sha256/<sha256>` fetches it; nothing where it is not there."""
+    try:
+        return await ObjectStore(bus, subjects.ARTIFACTS).get(f"nats://{subjects.ARTIFACTS}/files/sha256/{sha256}")
+    except Missing:
+        return b""
 
 
 async def heard(bus: Bus, stream: str, subject: str, **fields: Any) -> Told:

@@ -5,6 +5,7 @@ Each `proves` returns the fields that prove it, or nothing: an event that says l
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from tests.seventeen.asked import HELD, HIGH, LOW, MEMORY, VARIANTS, WHOLE
 from tests.seventeen.evidence import Evidence
-from tests.seventeen.workflows import CURVE, curve, digest, peak
+from tests.seventeen.workflows import ASTRAY, CURVE, curve, peak
 from workers.kinds.registry import load
 
 __all__ = ["ROWS", "Row"]
@@ -47,10 +48,10 @@ def _batch_started(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _batch_progress(body: Body, evidence: Evidence) -> Proof | None:
-    """All but the last variant have ended."""
+    """All but the last variant have ended; that one may be under way by now or not yet."""
     counts = body["counts"]
     amid = body["done"] == counts["completed"] == len(VARIANTS) - 1 and body["total"] == len(VARIANTS)
-    if body["job_id"] == "whole" and amid and counts["in_progress"] == 1:
+    if body["job_id"] == "whole" and amid and counts["in_progress"] <= counts["open"] == 1:
         told = body["elapsed_ms"] > 0 and body["per_second"] > 0 and body["eta_ms"] > 0
         return _only(body, "done", "total", "per_second", "eta_ms") if told else None
     return None
@@ -128,10 +129,11 @@ def _variant_started(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _variant_completed(body: Body, evidence: Evidence) -> Proof | None:
-    x = VARIANTS["best"]
-    result = body["result"]
-    if body["job_id"] == "whole-best" and (result["score"], result["metrics"]) == (peak(x), {"x": x}):
-        return {"score": result["score"], "metrics": result["metrics"]}
+    x, result = VARIANTS["best"], body["result"]
+    files = {"count": 1, "bytes": len(curve(x))}
+    made = {"score": peak(x), "metrics": {"x": x}, "output": None, "files": files}
+    if body["job_id"] == "whole-best" and result == made:
+        return {**_only(result, "score", "metrics", "files"), "duration_ms": body["duration_ms"]}
     return None
 
 
@@ -152,16 +154,20 @@ def _variant_cancelled(body: Body, evidence: Evidence) -> Proof | None:
 
 
 def _files_tracked(body: Body, evidence: Evidence) -> Proof | None:
-    """The one file that the pattern asks for, with the bytes that the workflow is known to write."""
-    x = VARIANTS["best"]
-    whole = [{"name": CURVE, "bytes": len(curve(x)), "sha256": digest(x)}]
-    if body["job_id"] == "whole-best" and body["files"] == whole and body["commit"]:
-        return {"commit": body["commit"][:12], "files": [file["name"] for file in body["files"]]}
+    """The one file that the pattern asks for; the store has the bytes that the workflow is known to write."""
+    data = curve(VARIANTS["best"])
+    sha256 = hashlib.sha256(data).hexdigest()
+    whole = [{"name": CURVE, "bytes": len(data), "sha256": sha256}]
+    if body["job_id"] == "whole-best" and body["files"] == whole and evidence.kept.get(sha256) == data:
+        return {"commit": body["commit"][:12], "files": [CURVE]}
     return None
 
 
 def _files_tracking_failed(body: Body, evidence: Evidence) -> Proof | None:
-    if body["job_id"] == "too-large-large" and body["files"] == [CURVE] and body["error"]["message"]:
+    """The link is named, and the job went on all the same."""
+    ends = evidence.bodies("orchestration.variant.completed", job_id="linked-astray")
+    files = [each["result"]["files"] for each in ends]
+    if body["job_id"] == "linked-astray" and body["files"] == [ASTRAY] and files == [{"count": 0, "bytes": 0}]:
         return {"files": body["files"], "error": body["error"]["message"]}
     return None
 

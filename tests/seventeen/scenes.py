@@ -13,7 +13,7 @@ from contracts import subjects
 from contracts.events import Cancelled, Completed, Failed
 from infra.bus.base import Refused
 from tests.integration.stack import Stack
-from tests.seventeen.asked import BROKEN, CALLED_OFF, HELD, LAST, TOO_LARGE, VARIANTS, WHOLE
+from tests.seventeen.asked import BROKEN, CALLED_OFF, HELD, LAST, LINKED, VARIANTS, WHOLE
 from tests.seventeen.evidence import heard
 
 __all__ = ["SCENES", "NotSo", "Scene"]
@@ -80,10 +80,10 @@ async def a_batch_is_cancelled(jetray: Stack, folder: Path) -> None:
     await _ends(jetray, "batch", "called-off", Cancelled)
 
 
-async def files_are_too_large(jetray: Stack, folder: Path) -> None:
-    """A variant leaves a file that is larger than its batch allows."""
-    await _publish(jetray, TOO_LARGE)
-    await jetray.seen("variant", "too-large-large", "files_tracking_failed", within_s=WITHIN_S)
+async def a_file_is_refused(jetray: Stack, folder: Path) -> None:
+    """A variant leaves a link among its files, which could lead anywhere."""
+    await _publish(jetray, LINKED)
+    await _ends(jetray, "batch", "linked", Completed)
 
 
 SCENES: Final[tuple[Scene, ...]] = (
@@ -93,7 +93,7 @@ SCENES: Final[tuple[Scene, ...]] = (
     a_batch_completes,
     a_batch_fails,
     a_batch_is_cancelled,
-    files_are_too_large,
+    a_file_is_refused,
 )
 
 

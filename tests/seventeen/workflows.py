@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -13,8 +12,9 @@ from msgspec import Struct
 from tests.seventeen.asked import FOLDER
 from workers import JobContext, workflow
 
-__all__ = ["CURVE", "Point", "curve", "digest", "peak", "score"]
+__all__ = ["ASTRAY", "CURVE", "Point", "curve", "peak", "score"]
 
+ASTRAY = "astray.csv"
 CURVE = "curve.csv"
 LOOK_S = 0.02
 
@@ -26,6 +26,8 @@ class Point(Struct):
     fails: bool = False
     until: str = ""
     """A file to wait for."""
+    links: bool = False
+    """Leave a link, which cannot be tracked."""
 
 
 @workflow("height")
@@ -36,9 +38,10 @@ def score(ctx: JobContext, point: Point) -> dict[str, Any]:
     while point.until and not (Path(os.environ[FOLDER]) / point.until).exists() and not ctx.cancelled:
         time.sleep(LOOK_S)
     output = ctx.workspace / "output"
-    output.mkdir(exist_ok=True)
     (output / CURVE).write_bytes(curve(point.x))
     (output / "notes.txt").write_text("no pattern asks for this")
+    if point.links:
+        (output / ASTRAY).symlink_to(CURVE)
     return {"score": peak(point.x), "metrics": {"x": point.x}}
 
 
@@ -50,8 +53,3 @@ def peak(x: float) -> float:
 def curve(x: float) -> bytes:
     """What `score` writes for x."""
     return "".join(f"{step},{peak(x) * step}\n" for step in range(10)).encode()
-
-
-def digest(x: float) -> str:
-    """The sha256 of that, in hex."""
-    return hashlib.sha256(curve(x)).hexdigest()
