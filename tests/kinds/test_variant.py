@@ -12,8 +12,9 @@ import anyio
 import msgspec
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
-from contracts.batch import Totals, VariantResult
+from contracts.batch import Totals, Variant, VariantResult
 from contracts.calls import Raised, Reported, Returned, Tracked
 from infra.store.memory import MemoryFiles, MemoryStore
 from tests.kinds.files import ROOT
@@ -105,6 +106,40 @@ async def test_a_message_names_registered_workflows_alone(host: KindHost) -> Non
         "no workflow os.system is registered (known: tests.async, tests.edits, tests.judge, tests.says, tests.sum, "
         "tests.told); name its module in setting kinds.modules"
     )
+
+
+# --- company
+
+
+@pytest.mark.parametrize(
+    ("value", "company"),
+    [
+        ({"workflow": "tests.sum"}, "tests.sum"),
+        ({"workflow": "tests.judge"}, "tests.judge"),
+        ({"workflow": "tests.told"}, None),
+        ({"workflow": "tests.async"}, None),
+        ({"workflow": "nobody.knows"}, None),
+        ({"workflow": "tests.sum", "files": {}}, None),
+        ({"workflow": "tests.sum", "inputs": {"a": "nats://artifacts/a"}}, None),
+    ],
+)
+def test_only_plain_workflows_without_files_keep_company(value: dict[str, Any], company: str | None) -> None:
+    kind = load([MODULE])["variant"]
+    assert kind.may_share
+    assert not kind.is_short
+    asked = msgspec.convert({"name": "a", **value}, Variant)
+    assert kind.company(Raw(msgspec.json.encode({"modules": [MODULE]})))(asked) == company
+
+
+async def test_in_company_it_runs_as_any_other_time(host: KindHost) -> None:
+    value = {"workflow": "tests.sum", "name": "a", "parameters": {"x": 2}}
+    outcome = await host.execute(replace(call("variant", value), streams=False), _never)
+    assert isinstance(outcome, Returned)
+    assert msgspec.json.decode(outcome.result)["score"] == 2
+
+
+def _never(frame: Any) -> None:
+    raise AssertionError(f"it says {frame}")
 
 
 # --- files

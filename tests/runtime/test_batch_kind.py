@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import anyio
@@ -10,10 +11,12 @@ import pytest
 from contracts import subjects
 from contracts.batch import BatchResult
 from contracts.events import Cancelled, Failed, Progress, Started
+from infra.pool.base import Reservation
 from tests.runtime.kinds import Puppet
 from tests.runtime.world import Member, World, names, settings
 from workers import Fail
 from workers.kinds.registry import Kind, load
+from workers.runtime.train import Train
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +60,29 @@ async def test_variants_of_a_workflow_run_in_actors_and_the_best_is_told(world: 
         assert isinstance(start, Started)
         assert start.parent == "batch.B7"
         assert start.actor
+
+
+async def test_variants_of_a_plain_workflow_share_calls_and_others_do_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: Counter[str] = Counter()
+    run = Train.run
+
+    async def counted(train: Train, reservation: Reservation) -> None:
+        shared.update(worker.received.ticket.parent or "" for worker in train._aboard)
+        await run(train, reservation)
+
+    monkeypatch.setattr(Train, "run", counted)
+    terms = settings(kinds={"modules": [MODULE]}, profiles={"default": {"actors": 1}})
+    jetray = await world.gateway(*load([MODULE]).values(), settings=terms)
+    for batch_id, workflow, parameters in (("plain", "tests.sum", {"x": 1}), ("told", "tests.told", {"score": 1})):
+        variants = [{"name": f"v{number}", "parameters": parameters} for number in range(50)]
+        await jetray.submit("batch", {"batch_id": batch_id, "workflow": workflow, "variants": variants})
+        result = await jetray.result_of("batch", batch_id)
+        assert result.counts["completed"] == 50
+    assert shared["batch.plain"] > 25
+    assert shared["batch.told"] == 0
+    assert "progress" in names(await jetray.events("variant", "told-v1"))
 
 
 async def test_no_more_are_under_way_than_it_asks_for(world: World, puppet: Puppet) -> None:

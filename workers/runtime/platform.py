@@ -27,6 +27,8 @@ __all__ = ["Platform"]
 
 
 UNKNOWN: Final = Sizing()
+ALONE: Final = "-"
+"""The company of those that keep none."""
 KNOWN: Final = 64
 """Companies of which it is known how long their jobs take."""
 
@@ -43,7 +45,7 @@ class Platform:
         """Who waits, and in whose company: only those of the same one share a call."""
         self._some = anyio.Event()
         self._sizings: dict[str, Sizing] = {}
-        self._newest = ""
+        self._newest = ALONE
         """The company of whoever came last."""
         self._profile = rooms.terms[kind.name].profile
         self._lifetime = rooms.settings.profiles[self._profile].recycle_jobs or sys.maxsize
@@ -54,7 +56,7 @@ class Platform:
         return self._limit(self._newest)
 
     def arrive(self, delivery: Delivery, settled: Callable[[], None]) -> None:
-        """A message has come. What is not plain goes its way by itself: it does not decode, comes again, or says more."""
+        """A message has come. What is not plain goes its way by itself, as what does not decode or comes again."""
         worker = Worker(self._rooms, self._kind, delivery, settled)
         received = self._rooms.intake.read(delivery, self._kind) if delivery.number == 1 else None
         if received is None or received.error is not None or received.ticket.run is not None:
@@ -62,6 +64,7 @@ class Platform:
             return
         company = self._company(received.input)
         if company is None:
+            self._newest = ALONE
             self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
             return
         # Of another batch's jobs nothing is known, even if they are of the same sort.
