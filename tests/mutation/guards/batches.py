@@ -23,7 +23,7 @@ GUARDS: Final = (
         "refusal of a child that lives",
         "a refused message says nothing of a child whose log names the batch",
         (Edit(NOTICES, "return view.tail is not None and view.tail.parent == self._parent", "return False"),),
-        15,
+        11,
     ),
     Guard(
         "latest end of a child",
@@ -50,7 +50,7 @@ GUARDS: Final = (
             Edit(RERUN, OVER, "if log.sequence <= since:"),
             Edit(TALLY, 'return notice.outcome != "completed" and notice.sequence <= self.since', OF_EARLIER),
         ),
-        1,
+        2,
     ),
     Guard(
         "requeued once",
@@ -62,13 +62,13 @@ GUARDS: Final = (
                 "if isinstance(tail, (Failed, Cancelled)):",
             ),
         ),
-        491,
+        547,
     ),
     Guard(
         "requeued child published again",
         "a child whose run was opened gets its message from whoever takes the batch over",
         (Edit(RERUN, "        return Again(tail.run)\n", "        return Await()\n"),),
-        95,
+        35,
     ),
     Guard(
         "a fresh id in a new run",
@@ -148,7 +148,7 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        31,
+        59,
     ),
     Guard(
         "what has moved spends nothing",

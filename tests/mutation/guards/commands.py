@@ -23,13 +23,13 @@ GUARDS: Final = (
                 "        await self._settle.ack(delivery)\n",
             ),
         ),
-        1,
+        3,
     ),
     Guard(
         "one id for a command's answers",
         "a command that comes again is answered once",
         (Edit(CONTROL, "message_id=str(sequence)", 'message_id=f"{self._gateway}.{sequence}.{delivery.number}"'),),
-        7,
+        3,
     ),
     Guard(
         "cancel of a job not published",
@@ -61,7 +61,7 @@ GUARDS: Final = (
                 "if False:",
             ),
         ),
-        15,
+        3,
     ),
     Guard(
         "message after requeued",
@@ -82,7 +82,7 @@ GUARDS: Final = (
         "an id for each run",
         "the server does not take a run's message for the one of the run before",
         (Edit(REPLAY, 'message_id=f"{kind}.{job_id}.{run}",', 'message_id=f"{kind}.{job_id}",'),),
-        0,
+        1,
     ),
     Guard(
         "the failure that the letter is of",

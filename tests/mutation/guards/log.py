@@ -43,7 +43,7 @@ GUARDS: Final = (
         "own write known by its ce-id",
         "who gets no answer finds its own event in the log, and goes on",
         (Edit(JOURNAL, "if tail.headers.get(h.CE_ID) == write.event_id:", "if False:"),),
-        17,
+        6,
     ),
     Guard(
         "no answer is no success",

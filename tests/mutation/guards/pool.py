@@ -27,7 +27,7 @@ GUARDS: Final = (
         "late answer to a renewal",
         "an answer that comes late does not take back what a later renewal has won",
         (Edit("workers/runtime/lease.py", "lease.renewed = max(lease.renewed, sent)", "lease.renewed = sent"),),
-        284,
+        346,
     ),
     Guard(
         "lease lost in the same turn",
@@ -42,7 +42,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        84,
+        140,
     ),
     Guard(
         "slots released",

@@ -54,7 +54,7 @@ GUARDS: Final = (
                 "return settled(job, Ack())",
             ),
         ),
-        1,
+        0,
     ),
     Guard(
         "notice for an end found last",
@@ -66,7 +66,7 @@ GUARDS: Final = (
                 "return settled(job, *first, Ack())",
             ),
         ),
-        7,
+        3,
     ),
     Guard(
         "fenced: no ack",
@@ -152,7 +152,7 @@ GUARDS: Final = (
                 "return job, (Ack(), Move(stimulus.event_id, job.run))",
             ),
         ),
-        69,
+        133,
     ),
     Guard(
         "one id for a copy",

@@ -49,7 +49,7 @@ GUARDS: Final = (
             return settled(job, Ack())""",
             ),
         ),
-        9,
+        14,
     ),
     Guard(
         "probe of the origin",
@@ -90,7 +90,7 @@ GUARDS: Final = (
                 "    return _take_over(ticket, log, tail, max_lost)",
             ),
         ),
-        25,
+        21,
     ),
     Guard(
         "older run's message",
@@ -104,7 +104,7 @@ GUARDS: Final = (
                 "",
             ),
         ),
-        105,
+        11,
     ),
     Guard(
         "a run waits for its message",
@@ -116,7 +116,7 @@ GUARDS: Final = (
                 "if isinstance(tail, Requeued):",
             ),
         ),
-        16,
+        23,
     ),
     Guard(
         "a moved message keeps its place",
@@ -133,7 +133,7 @@ GUARDS: Final = (
 """,
             ),
         ),
-        365,
+        269,
     ),
     Guard(
         "user code after durable started",

@@ -45,7 +45,7 @@ GUARDS: Final = (
         "train: nobody pays for time",
         "a job whose time another may have used up spends nothing",
         (Edit(TRAIN, "(died or _ran_out(outcome))", "died"),),
-        79,
+        6,
     ),
     Guard(
         "train: notice of a child",
@@ -63,7 +63,7 @@ GUARDS: Final = (
         "train: slot given back",
         "a train that nobody is left on gives its slot back",
         (Edit(TRAIN, "        finally:\n            reservation.release()\n", ""),),
-        86,
+        56,
     ),
     Guard(
         "active no more",
