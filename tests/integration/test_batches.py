@@ -90,8 +90,13 @@ async def test_a_batch_is_cancelled_with_its_children(jetray: Stack, tmp_path: P
     assert isinstance(end, Cancelled)
     assert (end.reason, end.requested_by, end.stage) == ("superseded", "ops", "running")
     assert end.counts == {
-        **{"completed": 1, "failed": 1, "cancelled": 2, "refused": 0, "open": 0},
-        **{"cancelled_running": 1, "cancelled_queued": 1},
+        "completed": 1,
+        "failed": 1,
+        "cancelled": 2,
+        "refused": 0,
+        "open": 0,
+        "cancelled_running": 1,
+        "cancelled_queued": 1,
     }
     found = await logs(jetray.bus)
     assert [event_name(found["waiter", f"G-{key}"][-1]) for key in ("running", "queued")] == ["cancelled"] * 2

@@ -75,6 +75,18 @@ def test_a_matrix_is_every_combination_under_names_that_tell() -> None:
     assert children[1].input.parameters == {"prompt": "kind", "depth": 2.5}
 
 
+def test_long_values_make_names_that_fit_and_differ() -> None:
+    texts = ["p" * 300 + "a", "p" * 300 + "b"]
+    names = [child.key for child in KIND.expand(batch(matrix={"prompt": texts}))]
+    assert len({*names}) == 2
+    assert all(len(name) <= 256 and name.startswith("prompt=ppp") for name in names)
+
+
+def test_of_another_kinds_result_the_comparison_shows_what_fits() -> None:
+    row = KIND.outline(end("a", result={"score": 9, "metrics": {"m": "text"}, "files": ["a.csv"]}))
+    assert (row.score, row.metrics, row.files) == (9.0, {}, Totals())
+
+
 def test_an_unknown_workflow_fails_the_batch_and_no_variant() -> None:
     with pytest.raises(Fail, match=r"no workflow os\.system is registered") as raised:
         KIND.expand(batch(workflow="os.system"))

@@ -12,9 +12,9 @@ from contracts import subjects
 from contracts.batch import BatchResult
 from contracts.events import Cancelled, Failed, Progress, Started
 from infra.pool.base import Reservation
-from tests.runtime.kinds import Puppet
+from tests.runtime.kinds import Puppet, Task
 from tests.runtime.world import Member, World, names, settings
-from workers import Fail
+from workers import Fail, JobContext, job
 from workers.kinds.registry import Kind, load
 from workers.runtime.train import Train
 
@@ -133,6 +133,8 @@ async def test_fail_fast_cancels_the_rest_queued_and_running(world: World, puppe
     assert isinstance(end, Failed)
     assert (end.error.reason, end.counts and end.counts["failed"]) == ("dependency", 1)
     assert end.error.message == "b failed (user: no); 1 failed, 5 cancelled; policy fail_fast needs 6 of 6"
+    assert end.counts is not None
+    assert end.counts["cancelled_running"] + end.counts["cancelled_queued"] == 5
     stages = {}
     for name in "acdef":
         child = (await jetray.events("puppet", f"B7-{name}"))[-1]
@@ -141,6 +143,29 @@ async def test_fail_fast_cancels_the_rest_queued_and_running(world: World, puppe
         stages[name] = child.stage
     assert stages["a"] == "running"
     assert stages["f"] == "queued"
+
+
+async def test_a_result_too_large_for_its_event_is_compared_too(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet), settings=ROOMY)
+    puppet.say("B7-a", {"score": 9, "output": "x" * 300_000})
+    puppet.say("B7-b", {"score": 1})
+    await submit(jetray, "a", "b")
+    result = await result_of(jetray)
+    assert [(row.name, row.score) for row in result.comparison] == [("a", 9.0), ("b", 1.0)]
+
+
+async def test_a_kind_that_cannot_tell_a_jobs_company_runs_it_alone(world: World) -> None:
+    @job("odd", id_field="id")
+    class Odd:
+        def company(self, task: Task) -> str | None:
+            raise ValueError("it does not know")
+
+        def run(self, ctx: JobContext, task: Task) -> int:
+            return task.value
+
+    jetray = await world.gateway(Odd)  # type: ignore[arg-type]
+    await jetray.submit("odd", Task(id="o", value=7))
+    assert await jetray.result_of("odd", "o") == 7
 
 
 async def test_a_threshold_that_is_reached_settles_it_and_one_out_of_reach_does_too(

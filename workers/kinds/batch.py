@@ -5,18 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from contracts.batch import Batch, BatchResult, Best, Listed, Row, Totals, Variant
 from contracts.events import Completed
+from contracts.tokens import short_hash
 from workers.kinds.outcomes import FailReason
 from workers.kinds.registry import Child, ChildEnd, Fail, batch
 from workers.kinds.workflow import Workflows, WorkflowsConfig
 
 __all__ = ["BatchKind"]
+
+NAME_LENGTH: Final = 200
+"""Characters of a name that is made of a matrix's values."""
 
 
 @batch("batch", id_field="batch_id")
@@ -85,7 +90,12 @@ def _combinations(matrix: Mapping[str, list[Any]]) -> Iterator[Listed]:
     for values in itertools.product(*matrix.values()):
         parameters = dict(zip(matrix, values, strict=True))
         name = ",".join(f"{key}={_text(value)}" for key, value in parameters.items())
-        yield Listed(name=name, parameters=parameters)
+        yield Listed(name=_short(name), parameters=parameters)
+
+
+def _short(name: str) -> str:
+    """A name that is long, as one of prompts is, still differs from the others."""
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 20]}... {short_hash(name)}"
 
 
 def _text(value: Any) -> str:
@@ -115,11 +125,16 @@ class _Told(Struct, frozen=True):
 
 
 def _told(end: Completed) -> _Told:
+    """Another kind's result may be anything: what does not fit is left out."""
     try:
-        return msgspec.json.decode(end.result, type=_Told)
+        said = msgspec.json.decode(end.result, type=dict[str, Any])
     except msgspec.ValidationError:
-        # Another kind's result may be anything.
         return _Told()
+    fitting: dict[str, Any] = {}
+    for field in msgspec.structs.fields(_Told):
+        with suppress(msgspec.ValidationError, KeyError):
+            fitting[field.name] = msgspec.convert(said[field.name], field.type)
+    return _Told(**fitting)
 
 
 def _score(row: Row) -> float:

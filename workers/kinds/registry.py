@@ -107,7 +107,8 @@ class Kind:
     @property
     def may_share(self) -> bool:
         """Some of its jobs may travel in one call with others, if not all."""
-        return self.is_short or (hasattr(self.target, "company") and not self.is_async)
+        has_company = inspect.isclass(self.target) and callable(getattr(self.target, "company", None))
+        return self.is_short or (has_company and self.takes_context and not self.is_async)
 
     def company(self, config: msgspec.Raw | None) -> Callable[[Any], str | None]:
         """What tells of an input with which others its job may share a call: those that get the same word; None: none.

@@ -50,6 +50,8 @@ class Conduct:
         self._post = post
         self._began = anyio.current_time()
         self._done_before = 0
+        self._stages: Counter[str] = Counter()
+        """Where the children were that this attempt ended."""
         self._know((), 0, 0)
 
     def _know(self, children: Sequence[Child], since: int, letters: int) -> None:
@@ -172,11 +174,11 @@ class Conduct:
 
         journal = self._rooms.journal
         try:
-            ends = await read_ends(journal, self._children, self._tally, outline)
+            ends = await read_ends(journal, self._rooms.store, self._children, self._tally, outline)
             result = self._answer(self._code.reduce, self._received.input, ends)
             body = self._answer(msgspec.json.encode, result)
         except Unfit as unfit:
-            return core.Raised(unfit.error, counts=dict(self._tally.counts()))
+            return core.Raised(unfit.error, counts={**self._tally.counts(), **self._stages})
         name = f"results/{self._started.kind}/{self._started.job_id}/{self._started.run}-{self._started.attempt}.json"
         return core.Returned(await bounded_result(self._rooms.store, body, name))
 
@@ -187,14 +189,14 @@ class Conduct:
                 await self._expand()
         await self._notices.catch_up()
         asked = Asked(reason=bounded(reason), requested_by=f"{self._started.kind}.{self._started.job_id}")
-        room, stages = anyio.CapacityLimiter(ENDED_AT_ONCE), Counter(cancelled_queued=0, cancelled_running=0)
+        room, self._stages = anyio.CapacityLimiter(ENDED_AT_ONCE), Counter(cancelled_queued=0, cancelled_running=0)
 
         async def end(place: int) -> None:
             async with room:
                 found = await self._children.end(place, asked)
             if found is not None:
                 self._tally.saw(place, self._notice(place, found))
-                stages.update(_stage(found))
+                self._stages.update(_stage(found))
                 throttle.offer(self._report(0))
 
         async with anyio.create_task_group() as ending:
@@ -205,7 +207,7 @@ class Conduct:
                 throttle.offer(self._report(0))
             for place in left:
                 ending.start_soon(end, place)
-        return {**self._tally.counts(), **stages}
+        return {**self._tally.counts(), **self._stages}
 
     def _notice(self, place: int, found: End) -> Notice:
         return Notice(

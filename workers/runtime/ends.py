@@ -6,23 +6,29 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
+import msgspec
+from msgspec import Raw
 
 from contracts.errors import ErrorInfo, bounded
-from contracts.events import Cancelled, Completed, Event, Failed
+from contracts.events import Cancelled, Completed, Event, Failed, Moved
 from contracts.joins import Notice
+from infra.store.base import Missing, Store
 from workers.core.tally import Tally
 from workers.kinds.registry import ChildEnd
 from workers.runtime.children import Children, Unfit
 from workers.runtime.journal import Journal
+from workers.runtime.patience import patiently
 
 __all__ = ["read_ends"]
 
+MOVED: Final = b'{"artifact":'
+"""How a result begins that was too large for its event."""
 AT_ONCE: Final = 64
 """Ends that are read side by side, and so in memory at once where the batch asks for outlines alone."""
 
 
 async def read_ends(
-    journal: Journal, children: Children, tally: Tally, outline: Callable[[ChildEnd], Any]
+    journal: Journal, store: Store, children: Children, tally: Tally, outline: Callable[[ChildEnd], Any]
 ) -> list[Any]:
     """The outline of every child's end, in the children's order. Raises the `Unfit` that `outline` raises."""
     found: list[Any] = [None] * len(children)
@@ -31,7 +37,7 @@ async def read_ends(
 
     async def read() -> None:
         for place in places:
-            end = await _end_of(journal, children, tally.ends.get(place), place)
+            end = await _end_of(journal, store, children, tally.ends.get(place), place)
             try:
                 found[place] = outline(end)
             except Unfit as error:
@@ -46,10 +52,12 @@ async def read_ends(
     return found
 
 
-async def _end_of(journal: Journal, children: Children, notice: Notice | None, place: int) -> ChildEnd:
+async def _end_of(journal: Journal, store: Store, children: Children, notice: Notice | None, place: int) -> ChildEnd:
     is_kept = notice is not None and notice.outcome != "refused"
     event = await journal.at(notice.sequence) if notice is not None and is_kept else None
     end = event if isinstance(event, (Completed, Failed, Cancelled)) else None
+    if isinstance(end, Completed):
+        end = await _brought_back(store, end)
     return ChildEnd(
         child=children[place],
         job_id=children.ids[place],
@@ -57,6 +65,18 @@ async def _end_of(journal: Journal, children: Children, notice: Notice | None, p
         event=end,
         error=_error(notice, end),
     )
+
+
+async def _brought_back(store: Store, end: Completed) -> Completed:
+    """The end with its result in it, where that was too large for the event and is still kept."""
+    if not bytes(end.result).startswith(MOVED):
+        return end
+    try:
+        moved = msgspec.json.decode(end.result, type=Moved)
+        found = await patiently(lambda: store.get(moved.artifact), what=moved.artifact, unless=(Missing,))
+    except (msgspec.ValidationError, Missing):
+        return end
+    return msgspec.structs.replace(end, result=Raw(found))
 
 
 def _error(notice: Notice | None, event: Event | None) -> ErrorInfo | None:

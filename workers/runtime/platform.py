@@ -5,11 +5,12 @@ A job that waits alone leaves alone, and at once; the more there are, the fuller
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -25,6 +26,8 @@ from workers.runtime.worker import Worker
 
 __all__ = ["Platform"]
 
+
+log = logging.getLogger("jetray.platform")
 
 UNKNOWN: Final = Sizing()
 ALONE: Final = "-"
@@ -62,7 +65,7 @@ class Platform:
         if received is None or received.error is not None or received.ticket.run is not None:
             self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
             return
-        company = self._company(received.input)
+        company = self._company_of(received.input)
         if company is None:
             self._newest = ALONE
             self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
@@ -76,6 +79,13 @@ class Platform:
             self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
             return
         self._waiting.append((company, worker))
+
+    def _company_of(self, value: Any) -> str | None:
+        try:
+            return self._company(value)
+        except Exception:
+            log.exception("kind %s cannot tell the company of a job, so that goes alone", self._kind.name)
+            return None
 
     def depart(self) -> None:
         """All that came together are here: they leave at once if there is a slot."""

@@ -27,6 +27,8 @@ log = logging.getLogger("jetray.upstream")
 
 LOOK_S: Final = 0.5
 """Between two looks at a queue that is too deep, while somebody waits to publish into it."""
+ON_THE_WAY_S: Final = 0.02
+"""Between two looks at a queue whose room is all taken by children that are being published."""
 FRESH_S: Final = 5.0
 """How old a figure may be by which children are published."""
 
@@ -134,6 +136,9 @@ class Upstream:
             log.debug("depth of %s is not known: %s", kind, error)
         queue.seen = anyio.current_time()
         queue.room = max(0, room(queue.pressed, queue.depth, queue.marks) - queue.on_the_way)
+        if queue.on_the_way and not (queue.room or queue.pressed):
+            # What is on its way takes all the room: to look again at once would tell nothing new.
+            await anyio.sleep(ON_THE_WAY_S)
 
     async def _look(self, kind: str) -> None:
         if kind in self._kinds:
