@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,17 @@ async def test_one_with_a_context_reports(host: KindHost) -> None:
     assert sent == [Reported(done=1, total=1, message="T1")]
 
 
+async def test_whatever_thread_says_something_it_is_heard_on_the_hosts_own_loop(host: KindHost) -> None:
+    here, heard = threading.get_ident(), []
+
+    def send(frame: Any) -> None:
+        heard.append((frame.done, threading.get_ident() == here))
+
+    value = {"workflow": "tests.threads", "name": "a", "parameters": {}}
+    assert isinstance(await host.execute(call("variant", value), send), Returned)
+    assert heard == [(1, True), (2, True)]
+
+
 async def test_an_async_one_runs_to_its_end_and_stops_when_asked(host: KindHost) -> None:
     assert await run(host, "tests.async", x=0.01) == VariantResult(score=0.01)
     found: list[Any] = []
@@ -104,7 +116,7 @@ async def test_a_message_names_registered_workflows_alone(host: KindHost) -> Non
     assert (outcome.error.reason, outcome.error.retryable) == ("config", False)
     assert outcome.error.message == (
         "no workflow os.system is registered (known: tests.async, tests.edits, tests.judge, tests.says, tests.sum, "
-        "tests.told); name its module in setting kinds.modules"
+        "tests.threads, tests.told); name its module in setting kinds.modules"
     )
 
 

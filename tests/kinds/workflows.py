@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -85,3 +86,12 @@ def edits(ctx: JobContext, parameters: dict[str, Any]) -> dict[str, Any]:
     if parameters.get("fails"):
         raise ValueError("after its files were written")
     return {"score": 1, "output": found}
+
+
+@workflow("tests.threads")
+async def threads(ctx: JobContext, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Reports from threads of its own, and of the loop's."""
+    with ThreadPoolExecutor() as pool:
+        pool.submit(ctx.progress, done=1).result()
+    await anyio.to_thread.run_sync(lambda: ctx.progress(done=2))
+    return {"score": 2}

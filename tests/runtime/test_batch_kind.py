@@ -222,6 +222,42 @@ async def test_taken_over_it_publishes_no_more_than_may_be_under_way(world: Worl
     assert puppet.most == 2
 
 
+async def test_taken_over_when_all_have_ended_its_last_report_is_whole_all_the_same(
+    world: World, puppet: Puppet
+) -> None:
+    first = await world.gateway(*kinds(puppet), settings=ROOMY)
+    helper = await world.gateway(puppet.kind, settings=ROOMY)
+    await submit(first, "a", "b")
+    await puppet.begun("B7-a")
+    await puppet.begun("B7-b")
+    await first.crash()
+    for name in ("a", "b"):
+        puppet.say(f"B7-{name}", 1)
+    await helper.end_of("puppet", "B7-a")
+    await helper.end_of("puppet", "B7-b")
+    second = await world.gateway(*kinds(puppet), settings=ROOMY)
+    await result_of(second)
+    reports = [event for event in await second.events("batch", "B7") if isinstance(event, Progress)]
+    assert [(report.done, report.total) for report in reports][-1] == (2, 2)
+
+
+async def test_a_cancels_progress_counts_from_its_own_beginning(world: World, puppet: Puppet) -> None:
+    jetray = await world.gateway(*kinds(puppet), settings=ROOMY)
+    for name in "abc":
+        puppet.say(f"B7-{name}", 1)
+    await submit(jetray, *"abcdef")
+    await puppet.begun("B7-f")
+    await anyio.sleep(60)
+    await jetray.publish("control.cancel.batch.B7", {"reason": "enough", "requested_by": "ops"})
+    await jetray.end_of("batch", "B7")
+    first = next(
+        event
+        for event in await jetray.events("batch", "B7")
+        if isinstance(event, Progress) and event.cancelling and event.done
+    )
+    assert (first.done, first.per_second, first.eta_ms) == (3, 0.0, None)
+
+
 async def test_an_unknown_workflow_is_one_clear_failure(world: World, puppet: Puppet) -> None:
     jetray = await world.gateway(*kinds(puppet))
     await jetray.submit("batch", {"batch_id": "B7", "workflow": "os.system", "variants": [{"name": "a"}]})

@@ -201,6 +201,11 @@ class JobContext:
         """Set `cancelled`. For hosts."""
         self._cancelled = True
 
+    @property
+    def has_workspace(self) -> bool:
+        """Whether one was made. For hosts."""
+        return self._workspace is not None
+
     def hidden(self, text: str) -> str:
         """`text` without the whereabouts of the workspace. For hosts."""
         return text if self._workspace is None else self._workspace.hidden(text)

@@ -6,12 +6,14 @@ the host itself is broken.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec import Raw
@@ -59,7 +61,7 @@ class KindHost:
             finally:
                 del self._running[call.job]
                 if kind.takes_context:
-                    context.close(failed=not (isinstance(outcome, Returned) or context.stopped))
+                    await _close(context, failed=not (isinstance(outcome, Returned) or context.stopped))
             if outcome is not None:
                 return outcome
         if context.stopped:
@@ -139,15 +141,24 @@ def _silent(call: Call) -> JobContext:
     return JobContext(call, lambda frame: None)
 
 
+async def _close(context: JobContext, *, failed: bool) -> None:
+    if not context.has_workspace:
+        context.close(failed=failed)
+        return
+    # Its workspace may hold many files, and the loop may serve other jobs.
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(functools.partial(context.close, failed=failed))
+
+
 def _from_anywhere(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
-    """Sends from the loop, whoever says something: a sync kind's thread, or one that an async kind has started."""
-    home = threading.get_ident()
+    """Sends from the loop, whoever says something: any thread, and one with a loop of its own too."""
+    home, token = threading.get_ident(), anyio.lowlevel.current_token()
 
     def say(frame: Frame) -> None:
         if threading.get_ident() == home:
             send(frame)
         else:
-            anyio.from_thread.run_sync(send, frame)
+            anyio.from_thread.run_sync(send, frame, token=token)
 
     return say
 

@@ -143,6 +143,9 @@ class Conduct:
         return reason
 
     async def _fold(self, sending: Sending, throttle: Throttle) -> str:
+        if self._tally.done:
+            # All had ended when it was taken over, and nobody said so.
+            throttle.offer(self._report(0))
         async with aclosing(self._notices.follow()) as places:
             while True:
                 if self._tally.done:
@@ -184,29 +187,33 @@ class Conduct:
 
     async def _end_children(self, reason: str) -> dict[str, int]:
         """Cancel every child that has not ended, published or not: how many ended how."""
-        if not len(self._children):
+        is_new = not len(self._children)
+        if is_new:
             with suppress(Unfit):
                 await self._expand()
         await self._notices.catch_up()
+        if is_new:
+            self._done_before = len(self._tally.ends)
         asked = Asked(reason=bounded(reason), requested_by=f"{self._started.kind}.{self._started.job_id}")
-        room, self._stages = anyio.CapacityLimiter(ENDED_AT_ONCE), Counter(cancelled_queued=0, cancelled_running=0)
+        self._stages = Counter(cancelled_queued=0, cancelled_running=0)
+        left = [place for place in range(len(self._children)) if place not in self._tally.ends]
+        places = iter(left)
 
-        async def end(place: int) -> None:
-            async with room:
+        async def end() -> None:
+            for place in places:
                 found = await self._children.end(place, asked)
-            if found is not None:
-                self._tally.saw(place, self._notice(place, found))
-                self._stages.update(_stage(found))
-                throttle.offer(self._report(0))
+                if found is not None:
+                    self._tally.saw(place, self._notice(place, found))
+                    self._stages.update(_stage(found))
+                    throttle.offer(self._report(0))
 
         async with anyio.create_task_group() as ending:
             throttle = Throttle(self._post, PROGRESS_S, ending)
-            left = [place for place in range(len(self._children)) if place not in self._tally.ends]
             if left:
                 # At once: whoever takes over knows by this that the batch's own code brought no gateway down.
                 throttle.offer(self._report(0))
-            for place in left:
-                ending.start_soon(end, place)
+            for _ in range(min(ENDED_AT_ONCE, len(left))):
+                ending.start_soon(end)
         return {**self._tally.counts(), **self._stages}
 
     def _notice(self, place: int, found: End) -> Notice:
