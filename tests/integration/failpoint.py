@@ -110,8 +110,11 @@ class FailingBus:
         async with aclosing(self._bus.follow(stream, subject, after=after)) as messages:
             async for message in messages:
                 self._point.come_by(step, "before", message.subject)
-                yield message
-                self._point.come_by(step, "after", message.subject)
+                try:
+                    yield message
+                finally:
+                    # Of the last one nobody comes back for another: the reader is done.
+                    self._point.come_by(step, "after", message.subject)
 
     @asynccontextmanager
     async def pull(self, stream: str, consumer: str) -> AsyncIterator[Puller]:

@@ -56,7 +56,7 @@ async def test_events_full(tmp_path: Path) -> None:
         await resize(jetray.bus, subjects.EVENTS, 10_000_000)
         for number in range(JOBS):
             assert isinstance(await jetray.end("echo", f"J{number}"), Completed)
-        kinds = {"deliberation", "echo", "group", "patient", "plan"}
+        kinds = {"batch", "deliberation", "echo", "group", "patient", "plan", "variant"}
         released = await said(jetray.bus, "workers.backpressure.released.gw-1", times=len(kinds))
         assert released["lasted_ms"] >= 3_000 * LEASE_S
         told = await read_all(jetray.bus, subjects.WORKERS, "workers.backpressure.*.gw-1")
