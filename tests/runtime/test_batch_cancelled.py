@@ -10,6 +10,7 @@ from contracts.events import Asked, Cancelled, Completed, Failed, Progress, Star
 from tests.runtime.kinds import Group, Puppet, grouping
 from tests.runtime.world import ONE_SLOT, Hooks, Member, World, names
 from workers import Child, Fail
+from workers.runtime import conduct
 from workers.runtime.cancel import Canceller, Subject
 from workers.runtime.journal import Journal
 
@@ -113,6 +114,49 @@ async def test_whoever_takes_it_over_ends_its_children(world: World) -> None:
     assert names(await second.events("puppet", "g-running"))[-1] == "cancelled"
 
 
+class _StoppedAfter(Hooks):
+    """A gateway of which nothing more is heard once it has ended so many children."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.stopped = anyio.Event()
+        self._left = times
+        self.on_after = self._count
+        self.on_before = self._stop
+
+    async def _count(self, op: str, subject: str) -> None:
+        if (op, subject.rpartition(".")[0]) == ("publish", "orchestration.puppet.cancelled"):
+            self._left -= 1
+            if not self._left:
+                self.stopped.set()
+
+    async def _stop(self, op: str, subject: str) -> None:
+        if self.stopped.is_set():
+            await anyio.sleep_forever()
+
+
+async def test_what_an_earlier_holder_ended_is_counted_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conduct, "ENDED_AT_ONCE", 1)
+    puppet = Puppet()
+    hooks = _StoppedAfter(2)
+    first = await world.gateway(puppet.kind, grouping(), settings=ONE_SLOT, hooks=hooks)
+    await first.submit("group", Group(id="g", members=list("abcde")))
+    await puppet.begun("g-a")
+    await first.publish(COMMAND, WORDS)
+    await hooks.stopped.wait()
+    await first.crash()
+    second = await world.gateway(settings=ONE_SLOT)
+    end = await cancelled(second)
+    assert end.counts is not None
+    assert _outcomes(end) == {"completed": 0, "failed": 0, "cancelled": 5, "refused": 0, "open": 0}
+    ends = [(await second.events("puppet", f"g-{key}"))[-1] for key in "abcde"]
+    running = sum(isinstance(end, Cancelled) and end.stage == "running" for end in ends)
+    assert (end.counts["cancelled_running"], end.counts["cancelled_queued"]) == (running, 5 - running)
+    assert 0 < running < 5
+
+
 async def test_a_cancel_during_an_outage_is_learned_after_it(world: World) -> None:
     puppet = Puppet()
     jetray = await world.gateway(puppet.kind, grouping())
@@ -156,7 +200,9 @@ async def test_another_jobs_log_is_left_alone(world: World) -> None:
     await anyio.sleep(10)
     await jetray.publish(COMMAND, WORDS)
     end = await cancelled(jetray)
-    assert _outcomes(end) == {"completed": 0, "failed": 0, "cancelled": 0, "refused": 0, "open": 1}
+    assert _outcomes(end) == {"completed": 0, "failed": 0, "cancelled": 0, "refused": 1, "open": 0}
+    reports = [event for event in await jetray.events("group", "g") if isinstance(event, Progress)]
+    assert (reports[-1].done, reports[-1].total) == (1, 1)
     puppet.say("g-a", 5)
     assert await jetray.result_of("puppet", "g-a") == 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -12,9 +13,9 @@ from contracts import subjects
 from contracts.batch import BatchResult
 from contracts.events import Cancelled, Failed, Progress, Started
 from infra.pool.base import Reservation
-from tests.runtime.kinds import Puppet, Task
+from tests.runtime.kinds import Group, Puppet, Task
 from tests.runtime.world import Member, World, names, settings
-from workers import Fail, JobContext, job
+from workers import Child, ChildEnd, Fail, JobContext, batch, job
 from workers.kinds.registry import Kind, load
 from workers.runtime.train import Train
 
@@ -143,6 +144,8 @@ async def test_fail_fast_cancels_the_rest_queued_and_running(world: World, puppe
         stages[name] = child.stage
     assert stages["a"] == "running"
     assert stages["f"] == "queued"
+    reports = [event for event in await jetray.events("batch", "B7") if isinstance(event, Progress)]
+    assert [report.counts["in_progress"] for report in reports if report.counts is not None][1:] == [5, 0]
 
 
 async def test_a_result_too_large_for_its_event_is_compared_too(world: World, puppet: Puppet) -> None:
@@ -222,6 +225,36 @@ async def test_taken_over_it_publishes_no_more_than_may_be_under_way(world: Worl
     assert puppet.most == 2
 
 
+async def test_taken_over_that_holds_for_children_of_several_kinds(world: World) -> None:
+    puppets = {"puppet": Puppet(), "other": Puppet("other")}
+
+    class Mixed:
+        def expand(self, group: Group) -> Sequence[Child]:
+            return [Child(key=key, kind=kind, input=Task(id=f"g-{key}")) for key, kind in SIDES.items()]
+
+        def parallelism(self, group: Group) -> int:
+            return 2
+
+        def reduce(self, group: Group, ends: Sequence[ChildEnd]) -> int:
+            return len(ends)
+
+    mixed = batch("mixed", id_field="id")(Mixed)
+    first = await world.gateway(*(it.kind for it in puppets.values()), mixed, settings=ROOMY)
+    await first.submit("mixed", Group(id="g"))
+    await puppets["puppet"].begun("g-a")
+    await puppets["other"].begun("g-b")
+    await first.crash()
+    second = await world.gateway(settings=ROOMY)
+    await anyio.sleep(60)
+    assert [len(world.kept(subjects.JOBS, f"jobs.{kind}")) for kind in puppets] == [1, 1]
+    for key, kind in SIDES.items():
+        puppets[kind].say(f"g-{key}", 1)
+    assert await second.result_of("mixed", "g") == 4
+
+
+SIDES = {"a": "puppet", "b": "other", "c": "puppet", "d": "other"}
+
+
 async def test_taken_over_when_all_have_ended_its_last_report_is_whole_all_the_same(
     world: World, puppet: Puppet
 ) -> None:
@@ -256,6 +289,26 @@ async def test_a_cancels_progress_counts_from_its_own_beginning(world: World, pu
         if isinstance(event, Progress) and event.cancelling and event.done
     )
     assert (first.done, first.per_second, first.eta_ms) == (3, 0.0, None)
+
+
+async def test_a_parallelism_that_cannot_be_leaves_no_child_behind(world: World, puppet: Puppet) -> None:
+    class Idle:
+        def expand(self, group: Group) -> Sequence[Child]:
+            return [Child(key="a", kind="puppet", input=Task(id="g-a"))]
+
+        def parallelism(self, group: Group) -> int:
+            return 0
+
+        def reduce(self, group: Group, ends: Sequence[ChildEnd]) -> int:
+            return len(ends)
+
+    jetray = await world.gateway(puppet.kind, batch("idle", id_field="id")(Idle))
+    await jetray.submit("idle", Group(id="g"))
+    end = await jetray.end_of("idle", "g")
+    assert isinstance(end, Failed)
+    assert (end.error.reason, end.error.message) == ("user", "parallelism must be 1 or more, not 0")
+    await anyio.sleep(60)
+    assert await jetray.events("puppet", "g-a") == []
 
 
 async def test_an_unknown_workflow_is_one_clear_failure(world: World, puppet: Puppet) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Final
 
 from msgspec import Struct
 
 from contracts import events, subjects
 from contracts import headers as h
 from contracts.codec import Undecodable, canonical
-from contracts.errors import ErrorInfo, Reason, bounded
 from contracts.events import Asked, Cancelled, Completed, Event, Failed, Requeued, Started, is_terminal
 from infra.bus.base import NoSuchSubject, Outgoing, PubAck, TooLarge
 from workers.core.log import LogView
@@ -25,16 +25,12 @@ from workers.runtime.journal import Written
 from workers.runtime.patience import patiently
 from workers.runtime.registered import registered
 from workers.runtime.rooms import Rooms
+from workers.runtime.unfit import Unfit, each
 
-__all__ = ["Children", "End", "Unfit"]
+__all__ = ["Children", "End"]
 
-
-class Unfit(Exception):
-    """The batch cannot be expanded, or a child of it cannot be published."""
-
-    def __init__(self, reason: Reason, name: str, message: str) -> None:
-        super().__init__(message)
-        self.error = ErrorInfo(reason=reason, type=name, message=bounded(message))
+AGAIN_AT_ONCE: Final = 16
+"""Children whose logs are asked side by side what their batch's later run does with them."""
 
 
 class End(Struct, frozen=True):
@@ -77,8 +73,7 @@ class Children:
         if self._started.run == 1:
             await self._send_first(indexes)
             return
-        for index in indexes:
-            await self._send_again(index)
+        await each(indexes, self._send_again, at_once=AGAIN_AT_ONCE)
 
     async def _send_first(self, indexes: Sequence[int]) -> None:
         outgoing = [self._message(index, f"{self.names[index]}.1") for index in indexes]

@@ -22,12 +22,13 @@ from workers.core import job as core
 from workers.core.tally import Tally, duplicate_keys
 from workers.kinds.registry import Child, ChildEnd, Fail, Kind
 from workers.runtime.attempt import Throttle, bounded_result
-from workers.runtime.children import Children, End, Unfit
-from workers.runtime.ends import read_ends
+from workers.runtime.children import Children, End
+from workers.runtime.ends import NOWHERE, read_ends, read_stages, stage_of
 from workers.runtime.intake import Received
 from workers.runtime.notices import Notices
 from workers.runtime.rooms import Rooms
 from workers.runtime.sending import Sending
+from workers.runtime.unfit import Unfit, each, unfit_group
 
 __all__ = ["Conduct"]
 
@@ -48,19 +49,21 @@ class Conduct:
         self._received = received
         self._started = started
         self._post = post
+        self._name = f"{started.kind}.{started.job_id}"
         self._began = anyio.current_time()
         self._done_before = 0
-        self._stages: Counter[str] = Counter()
-        """Where the children were that this attempt ended."""
-        self._know((), 0, 0)
+        self._stages: Mapping[str, int] = {}
+        """Where the children were that were ended for the batch's sake."""
+        self._know((), 0, 0, None)
 
-    def _know(self, children: Sequence[Child], since: int, letters: int) -> None:
-        """From here on whatever ends the batch ends these."""
+    def _know(self, children: Sequence[Child], since: int, letters: int, most: int | None) -> None:
+        """From here on whatever ends the batch ends these; `most` of them are under way at once."""
         self._children = Children(
             self._rooms, self._started, children, since=since, traceparent=self._received.traceparent
         )
         self._tally = Tally(self._children.names, since, letters)
-        self._notices = Notices(self._rooms, f"{self._started.kind}.{self._started.job_id}", self._tally)
+        self._notices = Notices(self._rooms, self._name, self._tally)
+        self._sending = Sending(self._rooms, self._children, self._tally, own_kind=self._started.kind, most=most)
 
     async def run(self) -> None:
         """To the outcome; stopped, the children go on, for whoever conducts the batch next."""
@@ -107,7 +110,8 @@ class Conduct:
             raise Unfit("user", "DuplicateKey", f"the batch names {', '.join(map(repr, twice[:10]))} more than once")
         if not children:
             raise Unfit("user", "EmptyBatch", "the batch has no children")
-        self._know(children, *await self._since())
+        most = self._answer(self._code.parallelism, self._received.input)
+        self._know(children, *await self._since(), most)
 
     async def _since(self) -> tuple[int, int]:
         """Where this run began: in `EVENTS`, and in `DLQ`."""
@@ -118,44 +122,28 @@ class Conduct:
 
     async def _until_settled(self) -> str:
         """Have the children run until all have ended, or the batch's code says why the others need not."""
-        most = self._answer(self._code.parallelism, self._received.input)
-        sending = Sending(self._rooms, self._children, self._tally, own_kind=self._started.kind, most=most)
-        reason, unfit = "", list[Unfit]()
-
-        async def send() -> None:
-            try:
-                await sending.run()
-            except Unfit as found:
-                unfit.append(found)
-                group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
+        async with unfit_group() as group:
             throttle = Throttle(self._post, PROGRESS_S, group)
-            group.start_soon(send)
-            try:
-                reason = await self._fold(sending, throttle)
-            except Unfit as found:
-                unfit.append(found)
+            group.start_soon(self._sending.run)
+            reason = await self._fold(throttle)
             throttle.close()
             group.cancel_scope.cancel()
-        if unfit:
-            raise unfit[0]
         return reason
 
-    async def _fold(self, sending: Sending, throttle: Throttle) -> str:
+    async def _fold(self, throttle: Throttle) -> str:
         if self._tally.done:
             # All had ended when it was taken over, and nobody said so.
-            throttle.offer(self._report(0))
+            throttle.offer(self._report())
         async with aclosing(self._notices.follow()) as places:
             while True:
                 if self._tally.done:
                     return "all have ended"
                 if reason := self._answer(self._code.settled, self._received.input, self._tally.counts()):
                     return str(reason)
-                sending.ended(await anext(places))
-                throttle.offer(self._report(sending.under_way))
+                self._sending.ended(await anext(places))
+                throttle.offer(self._report())
 
-    def _report(self, under_way: int) -> core.Reported:
+    def _report(self) -> core.Reported:
         counts, total = dict(self._tally.counts()), len(self._children)
         done = total - counts["open"]
         elapsed_s = anyio.current_time() - self._began
@@ -163,7 +151,7 @@ class Conduct:
         return core.Reported(
             done=done,
             total=total,
-            counts={**counts, "in_progress": under_way},
+            counts={**counts, "in_progress": self._sending.under_way},
             elapsed_ms=round(elapsed_s * 1000),
             per_second=round(rate, 3),
             eta_ms=round(counts["open"] / rate * 1000) if rate else None,
@@ -194,36 +182,37 @@ class Conduct:
         await self._notices.catch_up()
         if is_new:
             self._done_before = len(self._tally.ends)
-        asked = Asked(reason=bounded(reason), requested_by=f"{self._started.kind}.{self._started.job_id}")
-        self._stages = Counter(cancelled_queued=0, cancelled_running=0)
+        cancelled_before = [notice for notice in self._tally.ends.values() if notice.outcome == "cancelled"]
+        asked = Asked(reason=bounded(reason), requested_by=self._name)
+        stages = Counter(cancelled_queued=0, cancelled_running=0)
         left = [place for place in range(len(self._children)) if place not in self._tally.ends]
-        places = iter(left)
 
-        async def end() -> None:
-            for place in places:
-                found = await self._children.end(place, asked)
-                if found is not None:
-                    self._tally.saw(place, self._notice(place, found))
-                    self._stages.update(_stage(found))
-                    throttle.offer(self._report(0))
+        async def end(place: int) -> None:
+            found = await self._children.end(place, asked)
+            self._tally.saw(place, self._notice(place, found))
+            self._sending.ended(place)
+            if found is not None and isinstance(found.event, Cancelled):
+                stages[stage_of(found.event)] += 1
+            throttle.offer(self._report())
 
-        async with anyio.create_task_group() as ending:
-            throttle = Throttle(self._post, PROGRESS_S, ending)
+        async with anyio.create_task_group() as group:
+            throttle = Throttle(self._post, PROGRESS_S, group)
             if left:
                 # At once: whoever takes over knows by this that the batch's own code brought no gateway down.
-                throttle.offer(self._report(0))
-            for _ in range(min(ENDED_AT_ONCE, len(left))):
-                ending.start_soon(end)
+                throttle.offer(self._report())
+            await each(left, end, at_once=ENDED_AT_ONCE)
+            throttle.close()
+        # Whoever held the batch before may have ended some for the same reason.
+        stages.update(await read_stages(self._rooms.journal, self._name, cancelled_before))
+        self._stages = stages
         return {**self._tally.counts(), **self._stages}
 
-    def _notice(self, place: int, found: End) -> Notice:
-        return Notice(
-            child=self._children.names[place],
-            index=place,
-            outcome=cast(Outcome, event_name(found.event)),
-            run=found.event.run,
-            sequence=found.sequence,
-        )
+    def _notice(self, place: int, found: End | None) -> Notice:
+        name = self._children.names[place]
+        if found is None:
+            return Notice(child=name, index=place, outcome="refused", run=1, sequence=NOWHERE)
+        outcome = cast(Outcome, event_name(found.event))
+        return Notice(child=name, index=place, outcome=outcome, run=found.event.run, sequence=found.sequence)
 
     def _answer(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What the batch's own code answers; `Unfit` where it fails, or breaks."""
@@ -241,10 +230,3 @@ def _is_well_formed(child: Any) -> bool:
     # A struct believes whatever it is made with.
     key, kind = cast(object, child.key), cast(object, child.kind)
     return isinstance(key, str) and isinstance(kind, str) and is_token(kind)
-
-
-def _stage(end: End) -> Mapping[str, int]:
-    """Where the cancel found a child: running, or still on its way to that."""
-    if not isinstance(end.event, Cancelled):
-        return {}
-    return {"cancelled_running" if end.event.stage == "running" else "cancelled_queued": 1}

@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import anyio
 import msgspec
 
 from contracts import joins, subjects
@@ -29,12 +28,7 @@ class Notices:
         self._parent = parent
         self._subject = subjects.child_notice(parent)
         self._folded_to = 0
-        self._changed = anyio.Event()
         self.tally = tally
-
-    async def changed(self) -> None:
-        """Wait for the next change of the tally."""
-        await self._changed.wait()
 
     async def catch_up(self) -> None:
         """Fold the notices that are there already."""
@@ -52,8 +46,6 @@ class Notices:
                 place = await self._take(message)
                 if place is not None:
                     yield place
-                    self._changed.set()
-                    self._changed = anyio.Event()
 
     async def _take(self, message: Stored) -> int | None:
         """Take a notice in; the child's place where it changed the tally."""

@@ -63,12 +63,12 @@ class Platform:
         worker = Worker(self._rooms, self._kind, delivery, settled)
         received = self._rooms.intake.read(delivery, self._kind) if delivery.number == 1 else None
         if received is None or received.error is not None or received.ticket.run is not None:
-            self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
+            self._go_alone(worker)
             return
         company = self._company_of(received.input)
         if company is None:
             self._newest = ALONE
-            self._work.start_soon(worker.run, name=f"{delivery.consumer} {delivery.sequence}")
+            self._go_alone(worker)
             return
         # Of another batch's jobs nothing is known, even if they are of the same sort.
         self._newest = company = f"{company} {received.ticket.parent}" if company else company
@@ -79,6 +79,9 @@ class Platform:
             self._work.start_soon(worker.turn_away, name=f"{delivery.consumer} {delivery.sequence}")
             return
         self._waiting.append((company, worker))
+
+    def _go_alone(self, worker: Worker) -> None:
+        self._work.start_soon(worker.run, name=f"{worker.delivery.consumer} {worker.delivery.sequence}")
 
     def _company_of(self, value: Any) -> str | None:
         try:

@@ -10,8 +10,9 @@ from typing import Final
 import anyio
 
 from workers.core.tally import Tally
-from workers.runtime.children import Children, Unfit
+from workers.runtime.children import Children
 from workers.runtime.rooms import Rooms
+from workers.runtime.unfit import unfit_group
 
 __all__ = ["Sending"]
 
@@ -28,6 +29,7 @@ class Sending:
         self._children = children
         self._tally = tally
         self._own_kind = own_kind
+        self._bounded = most is not None
         self._most = len(children) if most is None else most
         self._out: set[int] = set()
         """Sent, and not known to have ended."""
@@ -45,33 +47,25 @@ class Sending:
         self._came_back = anyio.Event()
 
     async def run(self) -> None:
-        """Send them all; raises `Unfit`. Those of a kind wait while its queue is too deep, and hold back no others."""
-        of_kind: dict[str, deque[int]] = {}
-        for index in range(len(self._children)):
-            of_kind.setdefault(self._children[index].kind, deque()).append(index)
-        unfit: list[Unfit] = []
+        """Send them all; raises `Unfit`. Those of a kind wait while its queue is too deep.
 
-        async def send(kind: str, left: deque[int]) -> None:
-            try:
-                await self._send(kind, left)
-            except Unfit as found:
-                unfit.append(found)
-                group.cancel_scope.cancel()
+        They hold back no others, unless there is a bound to those under way: then all go out in their order, for
+        whoever takes the batch over is to find the same ones out.
+        """
+        queues: dict[str, deque[int]] = {}
+        for place in range(len(self._children)):
+            queues.setdefault("" if self._bounded else self._children[place].kind, deque()).append(place)
+        async with unfit_group() as group:
+            for left in queues.values():
+                group.start_soon(self._send, left)
 
-        async with anyio.create_task_group() as group:
-            for kind, left in of_kind.items():
-                group.start_soon(send, kind, left)
-        if unfit:
-            raise unfit[0]
-
-    async def _send(self, kind: str, left: deque[int]) -> None:
+    async def _send(self, left: deque[int]) -> None:
         while left:
             while len(self._out) >= self._most:
                 await self._came_back.wait()
+            kind = self._children[left[0]].kind
             async with self._admitted(kind, min(len(left), TOGETHER)) as room:
-                # Those of another kind may have gone out meanwhile.
-                group = self._taken(left, min(room, self._most - len(self._out)))
-                await self._children.send(group)
+                await self._children.send(self._taken(kind, left, room))
 
     @asynccontextmanager
     async def _admitted(self, kind: str, wanted: int) -> AsyncIterator[int]:
@@ -82,11 +76,11 @@ class Sending:
         async with self._rooms.upstream.admit(kind, min(wanted, self._most - len(self._out))) as room:
             yield room
 
-    def _taken(self, left: deque[int], room: int) -> Sequence[int]:
+    def _taken(self, kind: str, left: deque[int], room: int) -> Sequence[int]:
         group: list[int] = []
-        while left and len(group) < room:
-            index = left.popleft()
-            if index not in self._tally.ends:
-                group.append(index)
+        while left and len(group) < room and self._children[left[0]].kind == kind:
+            place = left.popleft()
+            if place not in self._tally.ends:
+                group.append(place)
         self._out.update(group)
         return group
