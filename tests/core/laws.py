@@ -54,11 +54,19 @@ def check_append(
 
 
 def check_ack(
-    log: Sequence[Event], ticket: Ticket, own: str, *, buried: bool, copied: bool, told: Collection[str]
+    log: Sequence[Event],
+    ticket: Ticket,
+    own: str,
+    *,
+    buried: bool,
+    copied: bool,
+    waiting: Collection[int | None],
+    told: Collection[str],
 ) -> None:
     """Whether a message, `own` its `<stream>:<sequence>`, may be acknowledged.
 
-    `buried`: it is in `DLQ`. `copied`: a copy of it waits. `told`: batches that have had a notice.
+    `buried`: it is in `DLQ`. `copied`: a copy of it waits. `waiting`: runs for
+    which another message waits, None for those that name no run. `told`: batches that have had a notice.
     """
     tail = log[-1] if log else None
     assert tail is not None or buried, "acknowledged without a trace"
@@ -66,10 +74,12 @@ def check_ack(
         opening = _opening(log, tail.run)
         assert isinstance(tail, Requeued) or _older(ticket.delivery, opening), "acknowledged while its job goes on"
     if ticket.parent is not None:
-        # Where the log names its batch, whoever ends the job pays.
-        assert ticket.parent in told or (tail is not None and tail.parent == ticket.parent), "acknowledged, not paid"
+        # Where the log names its batch, whoever ends the job pays; and so does the message of a replay.
+        owed = tail is None or (tail.parent != ticket.parent and tail.run not in waiting)
+        assert ticket.parent in told or not owed, "acknowledged, not paid"
     if tail is not None and is_terminal(tail) and tail.parent is not None and ticket.origin == tail.origin:
-        assert tail.parent in told, "acknowledged before it was paid"
+        # A copy, or the message of the replay that came between, meets the same end and pays.
+        assert copied or tail.run in waiting or tail.parent in told, "acknowledged before it was paid"
 
 
 def _opening(log: Sequence[Event], run: int) -> Started | None:

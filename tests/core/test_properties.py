@@ -86,8 +86,12 @@ def replay(world: World, pick: int) -> None:
 
 
 def purge(world: World, pick: int) -> None:
-    """Somebody deletes the very message that the log belongs to."""
-    if isinstance(world.tail, (Started, Retrying)):
+    """Somebody deletes the very message that the log belongs to.
+
+    Not where it may have been moved: no message that comes later can tell that such a one is gone, so its job waits for
+    a cancel.
+    """
+    if isinstance(world.tail, (Started, Retrying)) and not world.was_crowded:
         world.purge()
 
 
@@ -101,7 +105,9 @@ def _with(act: Callable[..., None], **fields: object) -> Act:
 
 def crowd(world: World, pick: int) -> None:
     """Too many messages wait out a delay, or no longer; the queue has no room, or has again."""
-    world.crowded, world.full = pick % 2 == 0, pick == 4
+    if not world.purged:
+        world.crowded, world.full = pick % 2 == 0, pick == 4
+        world.was_crowded |= world.crowded
 
 
 ACTS: Final[Mapping[str, tuple[int, Act]]] = {

@@ -93,6 +93,7 @@ class World:
         self.purged = False
         self.crowded = False
         self.full = False
+        self.was_crowded = False
         self.moves: set[str] = set()
 
     # Messages
@@ -423,6 +424,7 @@ class World:
             message.own,
             buried=any(origin == message.own for origin, _ in self.letters),
             copied=any(other is not message and not other.settled for other in self.twins(message)),
+            waiting={other.run for other in self.messages if other is not message and not other.settled},
             told={parent for parent, _ in self.notices},
         )
         message.settled = True
