@@ -418,13 +418,15 @@ class World:
 
     def ack(self, worker: Worker) -> None:
         message, ticket = worker.message, worker.job.ticket
+        others = [other for other in self.messages if other is not message and not other.settled]
         check_ack(
             [event for _, event, _ in self.log],
             ticket,
             message.own,
             buried=any(origin == message.own for origin, _ in self.letters),
-            copied=any(other is not message and not other.settled for other in self.twins(message)),
-            waiting={other.run for other in self.messages if other is not message and not other.settled},
+            # By the ticket's origin: one that was adopted bears another's.
+            copied=any(other.origin == ticket.origin for other in others),
+            waiting={other.run for other in others},
             told={parent for parent, _ in self.notices},
         )
         message.settled = True
