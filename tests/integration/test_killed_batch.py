@@ -35,7 +35,7 @@ VARIANTS: Final = 10_000
 SLOTS: Final = 16
 SHARES: Final = (0.2, 0.45, 0.7)
 """How much of the batch is done when a gateway is killed."""
-WITHIN_S: Final = 180
+WITHIN_S: Final = 300
 LEDGER: Final = "ledger"
 
 KINDS: Final = f'''
