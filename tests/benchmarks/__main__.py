@@ -22,6 +22,7 @@ from tests.benchmarks.latency import latency
 from tests.benchmarks.long import long
 from tests.benchmarks.overload import overload
 from tests.benchmarks.results import Findings, Plan
+from tests.benchmarks.start import start
 from tests.benchmarks.throughput import CONTENDERS, throughput
 from tests.benchmarks.two import two
 
@@ -33,6 +34,7 @@ SECTIONS: Final[dict[str, Callable[[Plan], Awaitable[Findings]]]] = {
     "two": two,
     "overload": overload,
     "batches": batches,
+    "start": start,
 }
 QUICK_JOBS: Final = 1_000
 

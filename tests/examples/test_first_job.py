@@ -70,7 +70,8 @@ def folder(tmp_path: Path) -> Path:
     """A directory of one's own, where the first command was run."""
     made = shell(MAKE, tmp_path)
     assert made.returncode == 0, made.stderr
-    assert [line.strip() for line in made.stdout.splitlines() if line.startswith("  ")] == [TEST, TRY]
+    told = [line.strip() for line in made.stdout.splitlines() if line.startswith("  ")]
+    assert told == [TEST, TRY, *KINDS.splitlines()]
     return tmp_path
 
 

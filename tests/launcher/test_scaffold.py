@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ def test_it_writes_a_kind_and_a_test_and_says_how_to_run_both(jetray, tmp_path):
     commands = [line.strip() for line in made.stdout.splitlines() if line.startswith("  ")]
     assert commands[0] == "python -m pytest test_word_count.py"
     assert commands[1].endswith("| jetray try word_count:Word-Count -")
-    assert '[kinds] modules = ["word_count"]' in made.stdout
+    assert tomllib.loads("\n".join(commands[2:])) == {"kinds": {"modules": ["word_count"]}}
 
 
 def test_what_it_says_to_run_next_works(jetray, tmp_path):
@@ -47,8 +48,9 @@ def test_what_it_says_to_run_next_works(jetray, tmp_path):
 
 
 def test_a_gateway_finds_the_kind_in_the_working_directory(jetray, tmp_path):
-    scaffold("word-count", tmp_path)
-    (tmp_path / "jetray.toml").write_text('[kinds]\nmodules = ["word_count"]')
+    made = scaffold("word-count", tmp_path)
+    _, _, *settings = [line.strip() for line in made.told() if line.startswith("  ")]
+    (tmp_path / "jetray.toml").write_text("\n".join(settings))
 
     described = jetray("asyncapi")
 

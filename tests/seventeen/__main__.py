@@ -15,7 +15,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.seventeen.proof import judge, play
-from tests.seventeen.table import table
+from tests.seventeen.table import messages, table
 
 WIDTH: Final = 160
 """Of the table in a log, which has none of its own."""
@@ -29,6 +29,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="jetray-seventeen-"))
     played = asyncio.run(play(folder, lambda line: console.print(f"[dim]{line}[/dim]")))
     findings = judge(played.evidence)
+    for message in messages(findings):
+        console.print(message, markup=False, soft_wrap=True)
     console.print(table(findings))
     for why in played.went_wrong:
         console.print(why, style="red", markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from rich.table import Table
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tests.seventeen.proof import Finding
 
-__all__ = ["table"]
+__all__ = ["messages", "table"]
 
 
 def table(findings: Sequence[Finding]) -> Table:
@@ -21,6 +21,13 @@ def table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         shown.add_row(finding.row.theirs, *_seen(finding))
     return shown
+
+
+def messages(findings: Sequence[Finding]) -> Iterator[str]:
+    """The messages that prove the events, each whole: the server that held them is gone."""
+    for finding in findings:
+        if finding.told is not None:
+            yield f"{finding.told.subject} {msgspec.json.encode(finding.told.body).decode()}"
 
 
 def _seen(finding: Finding) -> tuple[Text, Text, Text]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from tests.seventeen.proof import Played, judge, play
 from tests.seventeen.rows import ROWS, Row
-from tests.seventeen.table import table
+from tests.seventeen.table import messages, table
 
 pytestmark = [
     pytest.mark.server,
@@ -34,6 +35,14 @@ def test_there_are_seventeen() -> None:
 
 def test_every_scene_went_as_it_must(played: Played) -> None:
     assert played.went_wrong == []
+
+
+def test_each_message_is_shown_whole(played: Played) -> None:
+    shown = [message.partition(" ") for message in messages(judge(played.evidence))]
+    assert len({subject.rpartition(".")[0] for subject, _, _ in shown}) == len(ROWS)
+    for subject, _, body in shown:
+        said = [told.body for told in played.evidence.messages if told.subject == subject]
+        assert msgspec.json.decode(body) in said
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.theirs)

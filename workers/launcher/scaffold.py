@@ -84,7 +84,10 @@ class Made:
             f"  python -m pytest {self.test.name}",
             f"  echo '{_SAMPLE}' | jetray try {self.module.stem}:{self.kind} -",
             "",
-            f'A gateway that is to run it names its module in {FILE}: [kinds] modules = ["{self.module.stem}"]',
+            f"A gateway that is to run it names its module in {FILE}:",
+            "",
+            "  [kinds]",
+            f'  modules = ["{self.module.stem}"]',
         ]
 
 
