@@ -126,7 +126,7 @@ def refuse(message: Message, error: ErrorInfo) -> Refused:
 
 
 def _claimed(claims: Claims, headers: Mapping[str, str]) -> str | None:
-    return claims.first() or headers.get(h.MSG_ID.lower()) or None
+    return claims.first() or headers.get(h.JOB_ID.lower()) or headers.get(h.MSG_ID.lower()) or None
 
 
 def _correlation(claims: Claims, headers: Mapping[str, str]) -> str | None:

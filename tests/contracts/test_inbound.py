@@ -237,6 +237,10 @@ class TestId:
         assert (found.job_id, found.subject_id, found.correlation_id) == ("P1-DEV", "T1", "corr-1")
         assert (found.parent, found.index, found.traceparent) == ("plan.P1", 2, TRACEPARENT)
 
+    def test_a_child_that_names_no_id_has_its_batchs_alone(self):
+        found = accepted({}, {"Jetray-Job-Id": "B7-a", "Nats-Msg-Id": "variant.B7-a.1"}, FREE)
+        assert (found.job_id, found.subject_id) == ("B7-a", None)
+
     def test_a_moved_or_replayed_message_has_origin_and_run(self):
         found = accepted(TASK, {"Jetray-Origin": "JOBS:3", "Jetray-Run": "2", "Jetray-Job-Id": "T1"})
         assert (found.origin, found.run) == ("JOBS:3", 2)

@@ -197,7 +197,7 @@ async def test_its_key_tells_active_jobs_and_totals_and_is_renewed() -> None:
     fleet.appended(completed(job_id="c", duration_ms=20))
     fleet.appended(failed(job_id="d"))
     fleet.appended(cancelled(job_id="e"))
-    fleet.state = "serving"
+    fleet.become("serving")
     async with _serving(fleet):
         value = await bus.value(subjects.WORKERS_KV, "gw-1")
         assert value is not None
@@ -215,6 +215,18 @@ async def test_its_key_tells_active_jobs_and_totals_and_is_renewed() -> None:
         assert msgspec.json.decode(value, type=GatewayStatus).active == []
     await anyio.sleep(40)
     assert await bus.value(subjects.WORKERS_KV, "gw-1") is None
+
+
+async def test_another_state_shows_at_once() -> None:
+    bus = await connected()
+    fleet = _fleet(bus)
+    async with _serving(fleet):
+        for state in ("serving", "draining"):
+            fleet.become(state)
+            await anyio.sleep(0.1)
+            value = await bus.value(subjects.WORKERS_KV, "gw-1")
+            assert value is not None
+            assert msgspec.json.decode(value, type=GatewayStatus).state == state
 
 
 async def test_a_key_that_cannot_be_renewed_is_renewed_later() -> None:

@@ -58,6 +58,7 @@ class Fleet:
         self._totals: dict[str, _Totals] = {}
         self._active: dict[tuple[str, str], ActiveJob] = {}
         self.state: State = "starting"
+        self._turned = anyio.Event()
         self.depths: dict[str, int] = {}
         self.pools: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
 
@@ -151,6 +152,11 @@ class Fleet:
                 return
         self._active.pop(key, None)
 
+    def become(self, state: State) -> None:
+        """Be in another state from here on, and show it at once."""
+        self.state = state
+        self._turned.set()
+
     def forget(self, kind: str, job_id: str) -> None:
         """This gateway no longer holds a job, however it ended."""
         self._active.pop((kind, job_id), None)
@@ -238,7 +244,9 @@ class Fleet:
                 if away_since is not None:
                     self.say(GatewayReconnected, away_ms=int((anyio.current_time() - away_since) * 1000))
                     away_since = None
-            await anyio.sleep(STATUS_S)
+            with anyio.move_on_after(STATUS_S):
+                await self._turned.wait()
+            self._turned = anyio.Event()
 
 
 class _Totals(msgspec.Struct):

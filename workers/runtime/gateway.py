@@ -179,7 +179,7 @@ class Gateway:
             pulls.start_soon(pull, rooms.bus, lane, self._credit_of(lane.kind), handle)
         for credit in self._credits.values():
             pulls.start_soon(credit.serve)
-        rooms.fleet.state = "serving"
+        rooms.fleet.become("serving")
         rooms.fleet.known(rooms.kinds)
         rooms.fleet.say(GatewayStarted, kinds=sorted(rooms.kinds), versions=rooms.fleet.versions)
 
@@ -291,7 +291,7 @@ class Gateway:
 
     async def _finish(self, work: TaskGroup) -> None:
         live, fleet, grace_s = self._rooms.live, self._rooms.fleet, self._rooms.settings.gateway.grace_s
-        fleet.state = "draining"
+        fleet.become("draining")
         fleet.say(GatewayDraining, reason=self._why, active=len(live))
         log.info("draining (%s): %d in hand, %.0f s of grace", self._why, len(live), grace_s)
         for worker in live:
