@@ -20,6 +20,7 @@ from infra.store.uris import below
 from workers.kinds.context import Places
 from workers.kinds.host import KindHost
 from workers.kinds.outcomes import Fail
+from workers.kinds.premises import Premises
 from workers.kinds.registry import load
 from workers.kinds.storage import StorageError
 from workers.kinds.workspaces import Workspaces
@@ -59,9 +60,10 @@ class HostConfig(Struct, frozen=True, kw_only=True):
 
 
 def build(config: bytes) -> KindHost:
-    """The host for `config`, a `HostConfig` as JSON. Raises `KindError`."""
+    """The host for `config`, a `HostConfig` as JSON, in a process of its own. Raises `KindError`."""
     settings = msgspec.json.decode(config, type=HostConfig)
-    return KindHost(load(settings.modules), settings.kinds, places(settings.storage, settings.workspaces))
+    found = places(settings.storage, settings.workspaces)
+    return KindHost(load(settings.modules), settings.kinds, found, Premises())
 
 
 def places(storage: StorageConfig | None, workspaces: WorkspacesConfig) -> Places:

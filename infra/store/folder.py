@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fcntl import ioctl
@@ -55,6 +56,7 @@ class FolderFiles:
                 raise Missing(f"there is no file {uri}") from error
             raise StoreError(f"{uri} cannot be read: {error.strerror}") from error
 
+    # As `workers.kinds.below.directory`, which knows no store, as stores know no kinds.
     @contextmanager
     def _directory(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
         found = os.open(self._path, _DIRECTORY)
@@ -73,10 +75,11 @@ class FolderFiles:
 
 def _is_there(name: str, folder: int) -> bool:
     try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        was = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return True
+    # What else has the name is no file that could be fetched.
+    return stat.S_ISREG(was.st_mode)
 
 
 def _write(data: IO[bytes], name: str, folder: int) -> None:

@@ -101,6 +101,12 @@ def test_nothing_is_kept_through_a_link(files: FolderFiles, tmp_path: Path) -> N
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("odd", [lambda path: path.symlink_to("nothing"), os.mkfifo])
+def test_what_is_no_file_is_not_taken_for_one_that_is_kept(files: FolderFiles, tmp_path: Path, odd: Any) -> None:
+    odd(tmp_path / "root" / "a")
+    assert fetched(files, files.keep("a", io.BytesIO(b"x")), tmp_path) == b"x"
+
+
 def test_what_is_half_written_has_no_name(files: FolderFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         assert [path.suffix for path in (tmp_path / "root").iterdir()] == [".part"]

@@ -75,6 +75,23 @@ def test_a_matrix_is_every_combination_under_names_that_tell() -> None:
     assert children[1].input.parameters == {"prompt": "kind", "depth": 2.5}
 
 
+@pytest.mark.parametrize(
+    ("matrix", "names"),
+    [
+        ({"x": [1, "1"]}, ["x=1", 'x="1"']),
+        ({"x": [True, "true", 'true"', '"true"']}, ["x=true", 'x="true"', 'x="true\\""', 'x="\\"true\\""']),
+        ({"a": ["1,b=2", "1"], "b": ["2", "2,b=2"]}, None),
+        ({"x": [None, "null", [1], "[1]", {"a": 1}, '{"a":1}', 1.0, "1.0", 1]}, None),
+        ({"x": ["p" * 300, "p" * 301, 1, "1"]}, None),
+    ],
+)
+def test_values_that_read_alike_make_names_that_differ(matrix: dict[str, list[Any]], names: list[str] | None) -> None:
+    found = [child.key for child in KIND.expand(batch(matrix=matrix))]
+    assert len({*found}) == len(found)
+    assert names is None or found == names
+    assert found == [child.key for child in KIND.expand(batch(matrix=matrix))]
+
+
 def test_long_values_make_names_that_fit_and_differ() -> None:
     texts = ["p" * 300 + "a", "p" * 300 + "b"]
     names = [child.key for child in KIND.expand(batch(matrix={"prompt": texts}))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -646,6 +647,13 @@ class TestDeadline:
         error = error_of(await run(hasty, timeout_s=60.0))
         assert (error.reason, error.type) == ("user", "TimeoutError")
 
+    async def test_past_the_attempts_own_deadline_another_may_follow(self):
+        host = host_of(kind_of(endlessly))
+        own = msgspec.structs.replace(call("k", 1, timeout_s=60.0), attempt_deadline=True)
+        error = error_of(await host.execute(own, Heard()))
+        assert (error.reason, error.type, error.retryable) == ("deadline", "DeadlineExceeded", True)
+        assert error.message == "the attempt did not end before its deadline"
+
 
 async def test_a_thread_that_passes_its_deadline_has_failed():
     seen = []
@@ -659,13 +667,6 @@ async def test_a_thread_that_passes_its_deadline_has_failed():
     error = error_of(await run(cooperative, timeout_s=0.05))
     assert (error.reason, error.type) == ("deadline", "DeadlineExceeded")
     assert seen == [0.0]
-
-    async def test_past_the_attempts_own_deadline_another_may_follow(self):
-        host = host_of(kind_of(endlessly))
-        own = msgspec.structs.replace(call("k", 1, timeout_s=60.0), attempt_deadline=True)
-        error = error_of(await host.execute(own, Heard()))
-        assert (error.reason, error.type, error.retryable) == ("deadline", "DeadlineExceeded", True)
-        assert error.message == "the attempt did not end before its deadline"
 
 
 # --- which errors are worth another attempt
@@ -745,6 +746,122 @@ async def test_what_goes_wrong_then_is_the_jobs_outcome_and_no_later_ones(error:
     host.prepare(call("k", 1))
     assert error_of(await host.execute(call("k", 1), Heard())).type == type(error).__name__
     assert await host.execute(call("k", 1), Heard()) == Returned(result=b"2")
+
+
+# --- jobs that share a call
+
+
+class Sharing:
+    """Every job of it may share a call."""
+
+    def company(self, value: str) -> str:
+        return value
+
+    def run(self, ctx: JobContext, value: str) -> str:
+        match value:
+            case "workspace":
+                (ctx.workspace / "output" / "file").write_text("x")
+                WORKED_IN.append(ctx.workspace)
+            case "stage":
+                return (ctx.stage({"a": "memory://root/a"}) / "a").read_text()
+            case "track":
+                ctx.track()
+            case "say":
+                ctx.progress(done=1)
+                ctx.emit("response.progress", {})
+        return value
+
+
+WORKED_IN: list[Path] = []
+
+
+async def in_company(host: KindHost, value: Any) -> Raised | Returned:
+    """The outcome of a job that shares a call."""
+    return await host.execute(msgspec.structs.replace(call("k", value), streams=False), never)
+
+
+def never(frame: Any) -> None:
+    raise AssertionError(f"it says {frame}")
+
+
+async def test_in_company_files_are_where_the_host_has_them_and_nothing_is_left(tmp_path: Path):
+    attempt = Attempt(tmp_path / "another")
+    attempt.store.kept["memory://root/a"] = b"staged"
+    places = Places(workspaces=Workspaces(str(tmp_path / "base")), storage=attempt.depot)
+    host = KindHost({"k": kind_of(Sharing)}, {}, places)
+    await in_company(host, "workspace")
+    before = len(globbed(Path("/proc/self/fd"), "*"))
+    for _ in range(3):
+        assert await in_company(host, "workspace") == Returned(result=b'"workspace"')
+        assert await in_company(host, "stage") == Returned(result=b'"staged"')
+    assert all(path.is_relative_to(tmp_path / "base") for path in WORKED_IN[-4:])
+    assert globbed(tmp_path, "base/jetray-work-*/*/") == []
+    assert len(globbed(Path("/proc/self/fd"), "*")) == before
+
+
+async def test_in_company_nothing_is_heard_and_what_had_to_be_is_an_error(tmp_path: Path):
+    host = KindHost({"k": kind_of(Sharing)}, {}, Places(workspaces=Workspaces(str(tmp_path))))
+    assert await in_company(host, "say") == Returned(result=b'"say"')
+    error = error_of(await in_company(host, "track"))
+    assert (error.reason, error.type, error.retryable) == ("config", "Fail", False)
+    assert error.message == (
+        "track: kind k lets this job share a call, and of such nothing is heard before its end; "
+        "its method company must answer None for it"
+    )
+
+
+class TestOnAsyncio:
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.mark.parametrize("start", [asyncio.run, lambda job: anyio.run(lambda: job)])
+    async def test_a_job_that_blocks_the_loop_may_run_one_of_its_own(self, start: Any):
+        async def own() -> bool:
+            await anyio.sleep(0.001)
+            async with asyncio.TaskGroup() as group:
+                return await group.create_task(asyncio.sleep(0.001, result=True))
+
+        def given(value: bool) -> bool:
+            if not value:
+                raise ValueError("no")
+            found: bool = start(own())
+            return found
+
+        @job("k")
+        class Shares:
+            def company(self, value: bool) -> str:
+                return ""
+
+            def run(self, ctx: JobContext, value: bool) -> bool:
+                return given(value)
+
+        for kind in (kind_of(given), Shares):
+            task, host = asyncio.current_task(), host_of(kind)
+            assert await in_company(host, True) == Returned(result=b"true")
+            assert error_of(await in_company(host, False)).type == "ValueError"
+            assert asyncio.current_task() is task
+            async with asyncio.timeout(5):
+                await asyncio.create_task(asyncio.sleep(0.001))
+
+
+# --- threads that a job leaves behind
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_what_is_said_after_the_end_is_nobody_elses(streams: bool, tmp_path: Path):
+    left: list[JobContext] = []
+
+    async def leaving(ctx: JobContext, value: int) -> int:
+        left.append(ctx)
+        return value
+
+    heard, host = Heard(), KindHost({"k": kind_of(leaving)}, {}, Places(workspaces=Workspaces(str(tmp_path))))
+    await host.execute(msgspec.structs.replace(call("k", 1), streams=streams), heard)
+    for say in (lambda: left[0].progress(done=1), lambda: left[0].emit("a.b", 1), left[0].track):
+        say()
+        await anyio.to_thread.run_sync(say)
+    assert heard.frames == []
 
 
 # --- what is said wrong

@@ -124,6 +124,22 @@ def test_a_name_is_staged_once(attempt: Attempt) -> None:
         attempt.context.stage({"a/b": f"{ROOT}/b/c"})
 
 
+def test_where_there_is_no_room_another_attempt_may_fare_better(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt.context.stage({})
+    monkeypatch.setattr(os, "mkdir", _full)
+    with pytest.raises(StorageError, match=r"input 'b/a' cannot be staged: No space"):
+        attempt.context.stage({"b/a": f"{ROOT}/a"})
+    monkeypatch.setattr(os, "dup", _full)
+    with pytest.raises(StorageError, match="cannot be opened: No space"):
+        attempt.context.stage({"a": f"{ROOT}/a"})
+
+
+def _full(*arguments: object, **options: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize("name", ["input", "input/a"])
 def test_nothing_is_staged_through_a_link(attempt: Attempt, tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / "elsewhere"

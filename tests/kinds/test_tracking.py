@@ -17,7 +17,7 @@ import pytest
 from contracts.events import EVENT_LIMIT, Moved, TrackedFile
 from tests.kinds.files import ROOT, Attempt, sha256
 from workers import Fail
-from workers.kinds import tracking
+from workers.kinds import survey, tracking
 from workers.kinds.storage import StorageError
 from workers.kinds.survey import Selection, Survey, _Walk
 from workers.kinds.survey import survey as looked_through
@@ -226,7 +226,32 @@ def test_too_many_files_are_too_many(attempt: Attempt, monkeypatch: pytest.Monke
     monkeypatch.setattr(tracking, "MOST_FILES", 2)
     write(attempt.output, a=b"1", b=b"1", c=b"1")
     told = attempt.refused()
-    assert (told.error.reason, told.error.message) == ("too_large", "there are 3 files, and 2 may be tracked at once")
+    assert (told.error.reason, told.error.message) == (
+        "too_large",
+        "there are more than the 2 files that may be tracked at once",
+    )
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("a")])
+def test_no_more_is_looked_at_than_may_be_tracked(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(tracking, "MOST_FILES", 5)
+    monkeypatch.setattr(survey, "DEEPEST", 2)
+    (attempt.output / "deep").mkdir()
+    for number in range(50):
+        make(attempt.output / "deep" / str(number))
+    looked: list[Any] = []
+    stat_ = os.stat
+
+    def looking(*arguments: Any, **options: Any) -> os.stat_result:
+        looked.append(arguments)
+        return stat_(*arguments, **options)
+
+    monkeypatch.setattr(os, "stat", looking)
+    told = attempt.refused()
+    assert told.error.reason == "too_large"
+    assert len(looked) < 10
 
 
 def test_what_is_nested_too_deep_is_refused(attempt: Attempt) -> None:
@@ -243,7 +268,7 @@ def test_what_is_nested_too_deep_is_refused(attempt: Attempt) -> None:
 
 def test_what_is_mounted_there_is_refused(attempt: Attempt) -> None:
     write(attempt.output, folder__a=b"1")
-    walk = _Walk(Selection(include=("*",), exclude=()), device=-1)
+    walk = _Walk(Selection(include=("*",), exclude=()), device=-1, most=10)
     output = os.open(attempt.output, os.O_RDONLY)
     walk.through(output, "")
     os.close(output)
@@ -355,8 +380,8 @@ def test_what_is_swapped_is_refused_and_never_read(
 
     open_, read, survey = os.open, os.read, looked_through
 
-    def surveyed(*arguments: Any) -> Any:
-        found = survey(*arguments)
+    def surveyed(*arguments: Any, **options: Any) -> Any:
+        found = survey(*arguments, **options)
         if moment == "before it is opened":
             strike()
         return found
@@ -460,7 +485,6 @@ def test_where_no_copy_finds_room_is_told(attempt: Attempt, monkeypatch: pytest.
 
 def test_once_the_attempt_is_over_nothing_is_tracked(attempt: Attempt) -> None:
     attempt.context.close(failed=False)
-    with pytest.raises(StorageError, match="the attempt is over"):
-        attempt.context.track()
+    assert attempt.context.track() is None
     with pytest.raises(StorageError, match="the attempt is over"):
         attempt.context.stage({})

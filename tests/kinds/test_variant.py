@@ -16,7 +16,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from contracts.batch import Totals, Variant, VariantResult
-from contracts.calls import Raised, Reported, Returned, Tracked
+from contracts.calls import Raised, Reported, Returned, Tracked, TrackingFailed
 from infra.store.memory import MemoryFiles, MemoryStore
 from tests.kinds.files import ROOT
 from tests.kinds.helpers import call, host_of
@@ -115,8 +115,8 @@ async def test_a_message_names_registered_workflows_alone(host: KindHost) -> Non
     outcome = await run(host, "os.system", command="true")
     assert (outcome.error.reason, outcome.error.retryable) == ("config", False)
     assert outcome.error.message == (
-        "no workflow os.system is registered (known: tests.async, tests.edits, tests.judge, tests.says, tests.sum, "
-        "tests.threads, tests.told); name its module in setting kinds.modules"
+        "no workflow os.system is registered (known: tests.async, tests.edits, tests.judge, tests.own-loop, "
+        "tests.says, tests.sum, tests.threads, tests.told); name its module in setting kinds.modules"
     )
 
 
@@ -150,6 +150,14 @@ async def test_in_company_it_runs_as_any_other_time(host: KindHost) -> None:
     assert msgspec.json.decode(outcome.result)["score"] == 2
 
 
+async def test_in_company_it_may_have_a_loop_of_its_own(host: KindHost) -> None:
+    value = {"workflow": "tests.own-loop", "name": "a", "parameters": {"x": 0.001}}
+    for streams in (False, True):
+        outcome = await host.execute(replace(call("variant", value), streams=streams), _never)
+        assert isinstance(outcome, Returned), outcome
+        assert msgspec.json.decode(outcome.result)["score"] == 0.001
+
+
 def _never(frame: Any) -> None:
     raise AssertionError(f"it says {frame}")
 
@@ -171,7 +179,7 @@ class Kept:
         places = Places(workspaces=Workspaces(str(base)), storage=depot)
         self._host = KindHost(load([MODULE]), {"variant": Raw(msgspec.json.encode({"modules": [MODULE]}))}, places)
 
-    async def run(self, name: str, **parameters: Any) -> tuple[Any, list[Any]]:
+    async def run(self, name: str, files: Any = FILES, **parameters: Any) -> tuple[Any, list[Any]]:
         """Its outcome, and what it said."""
         told: list[Any] = []
         value = {
@@ -179,7 +187,7 @@ class Kept:
             "name": name,
             "parameters": {"text": name, **parameters},
             "inputs": {"prompt.txt": f"{ROOT}/prompt.txt"},
-            "files": FILES,
+            "files": files,
         }
         outcome = await self._host.execute(call("variant", value, job_id=f"B7-{name}"), told.append)
         result = msgspec.json.decode(outcome.result, type=VariantResult) if isinstance(outcome, Returned) else outcome
@@ -216,6 +224,29 @@ async def test_files_of_one_that_fails_are_tracked_too(tmp_path: Path) -> None:
     assert isinstance(outcome, Raised)
     assert (outcome.error.type, outcome.error.message) == ("ValueError", "after its files were written")
     assert kept.text(tracked) == b"a"
+
+
+@pytest.mark.parametrize("end", ["fail", "error", "score"])
+async def test_where_nothing_can_be_tracked_a_workflows_own_end_stands(tmp_path: Path, end: str) -> None:
+    (tmp_path / "file").write_text("")
+    places = Places(workspaces=Workspaces(str(tmp_path / "file" / "base")))
+    host = KindHost(load([MODULE]), {"variant": Raw(msgspec.json.encode({"modules": [MODULE]}))}, places)
+    value = {"workflow": "tests.says", "name": "a", "parameters": {"end": end}, "files": FILES}
+    told: list[Any] = []
+    outcome = await host.execute(call("variant", value), told.append)
+    assert isinstance(outcome, Raised)
+    assert outcome.error.reason == "user"
+    [failed] = told
+    assert isinstance(failed, TrackingFailed)
+    assert (failed.error.reason, failed.error.type, failed.files) == ("storage", "StorageError", [])
+    assert failed.error.message == "no directory can be made under setting workspaces.base: Not a directory"
+
+
+async def test_any_number_of_bytes_may_be_asked_for(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    result, [tracked] = await kept.run("a", files={**FILES, "max_bytes": 2**64})
+    assert isinstance(result, VariantResult)
+    assert isinstance(tracked, Tracked)
 
 
 # --- how workflows are written

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +59,9 @@ def test_a_fork_of_the_process_leaves_it_alone(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     with (tmp_path / "lock").open("wb") as lock:
-        _leave(home, lock, os.getpid() + 1)
+        _leave(home, lock, [], os.getpid() + 1)
         assert home.exists()
-        _leave(home, lock, os.getpid())
+        _leave(home, lock, [], os.getpid())
     assert not home.exists()
 
 
@@ -201,3 +202,101 @@ def test_its_whereabouts_are_hidden(tmp_path: Path) -> None:
         assert str(tmp_path) not in missing
         assert workspace.hidden_in(f'{{"a":"{path}/b"}}'.encode()) == b'{"a":"<workspace>/b"}'
     assert workspace.hidden("nothing to hide") == "nothing to hide"
+
+
+def test_one_that_the_job_does_not_know_and_left_empty_is_the_next_ones(tmp_path: Path) -> None:
+    workspaces = Workspaces(str(tmp_path), keep_failed=True)
+    first = workspaces.make("a")
+    first.close(failed=True, is_known=False)
+    second = workspaces.make("b")
+    assert second.path == first.path
+    with pytest.raises(StorageError, match="the attempt is over"), first.opened():
+        pass
+    second.close(failed=False)
+    assert not second.path.exists(), "a job that knows it may have left a thread that writes there"
+
+
+@pytest.mark.parametrize("name", ["file", "input/file", "output/file", "folder/"])
+@pytest.mark.parametrize("stays", [True, False])
+def test_one_that_was_written_to_is_nobody_elses(tmp_path: Path, name: str, stays: bool) -> None:
+    workspaces = Workspaces(str(tmp_path))
+    first = workspaces.make("a")
+    path = first.path / name
+    if name.endswith("/"):
+        path.mkdir()
+    else:
+        path.write_text("x")
+    if not stays:
+        path.rmdir() if path.is_dir() else path.unlink()
+    first.close(failed=False, is_known=False)
+    assert not first.path.exists()
+    assert workspaces.make("b").path != first.path
+
+
+def test_one_that_is_not_in_its_place_is_nobody_elses(tmp_path: Path) -> None:
+    workspaces = Workspaces(str(tmp_path))
+    first = workspaces.make("a")
+    first.path.rename(tmp_path / "away")
+    first.close(failed=False, is_known=False)
+    assert workspaces.make("b").path.exists()
+
+
+def test_what_cannot_be_made_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspaces = Workspaces(str(tmp_path))
+    home = workspaces.make("a").path.parent
+    before, mkdir = (sorted(home.iterdir()), len(os.listdir("/proc/self/fd"))), os.mkdir
+
+    def full(path: Any, *arguments: Any, **options: Any) -> None:
+        if path == "output":
+            raise OSError(28, "No space left on device")
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        workspaces.make("b")
+    assert (sorted(home.iterdir()), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_what_cannot_be_kept_leaves_no_empty_directory(tmp_path: Path) -> None:
+    workspace = Workspaces(str(tmp_path), keep_failed=True).make("a")
+    workspace.path.rename(tmp_path / "away")
+    workspace.close(failed=True)
+    assert below(tmp_path, "jetray-kept-*") == []
+
+
+@pytest.mark.parametrize("depth", [100, 3000])
+def test_however_deep_it_is_it_is_removed(tmp_path: Path, depth: int) -> None:
+    workspace = Workspaces(str(tmp_path)).make("a")
+    folder = os.open(workspace.path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    try:
+        workspace.close(failed=False)
+        assert not workspace.path.exists()
+    finally:
+        # Else pytest fails over it, in its next run.
+        subprocess.run(["rm", "-rf", workspace.path], check=True)
+
+
+@pytest.mark.timeout(60)
+def test_what_others_put_where_everybody_may_write_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "jetray-work-trap"
+    trap.mkdir()
+    os.mkfifo(trap / "owner.lock")
+    (trap / "file").write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        workspaces = Workspaces(str(tmp_path))
+        workspaces.make("a")
+        swept(workspaces)
+        assert (trap / "file").exists()
+    workspaces = Workspaces(str(tmp_path))
+    workspaces.make("a")
+    swept(workspaces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,6 +55,13 @@ class Judge:
 async def later(ctx: JobContext, point: Point) -> dict[str, Any]:
     """Waits `x` seconds."""
     await anyio.sleep(point.x)
+    return {"score": point.x}
+
+
+@workflow("tests.own-loop")
+def own_loop(point: Point) -> dict[str, Any]:
+    """Waits `x` seconds on a loop of its own."""
+    asyncio.run(asyncio.sleep(point.x))
     return {"score": point.x}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ class BatchKind:
 
     def expand(self, asked: Batch) -> Sequence[Child]:
         """A child for each variant, in their order; those of a matrix count its last parameter fastest."""
-        variants = asked.variants or [*_combinations(asked.matrix)]
+        variants = asked.variants or _combinations(asked.matrix)
         if asked.kind is not None:
             return [Child(key=it.name, kind=asked.kind, input=it.parameters) for it in variants]
         assert asked.workflow is not None
@@ -86,20 +86,27 @@ class BatchKind:
         )
 
 
-def _combinations(matrix: Mapping[str, list[Any]]) -> Iterator[Listed]:
-    for values in itertools.product(*matrix.values()):
-        parameters = dict(zip(matrix, values, strict=True))
-        name = ",".join(f"{key}={_text(value)}" for key, value in parameters.items())
-        yield Listed(name=_short(name), parameters=parameters)
+def _combinations(matrix: Mapping[str, list[Any]]) -> list[Listed]:
+    combinations = [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
+    names = [_name(parameters, _text) for parameters in combinations]
+    if len(set(names)) < len(names):
+        # Texts that read as other values, as "1" and 1. Those in quotes do not.
+        names = [_name(parameters, _json) for parameters in combinations]
+    return [Listed(name=name, parameters=each) for name, each in zip(names, combinations, strict=True)]
 
 
-def _short(name: str) -> str:
-    """A name that is long, as one of prompts is, still differs from the others."""
+def _name(parameters: Mapping[str, Any], told: Callable[[Any], str]) -> str:
+    """Of a combination. One that is long, as of prompts, still differs from the others."""
+    name = ",".join(f"{key}={told(value)}" for key, value in parameters.items())
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 20]}... {short_hash(name)}"
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _variant(asked: Batch, workflow: str, listed: Listed) -> Variant:

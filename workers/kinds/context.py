@@ -15,10 +15,11 @@ from contracts.calls import Call, Emitted, Frame, Reported
 from contracts.codec import encode
 from contracts.tokens import token_or_raise
 from workers.kinds.below import parts
+from workers.kinds.outcomes import Fail
 from workers.kinds.staging import INPUT, stage
 from workers.kinds.storage import NoStorage, Storage, StorageError
 from workers.kinds.survey import Selection
-from workers.kinds.tracking import Commit, track
+from workers.kinds.tracking import Commit, track, untracked
 from workers.kinds.workspaces import Workspace, Workspaces
 
 __all__ = ["JobContext", "Places"]
@@ -38,17 +39,21 @@ class Places:
 class JobContext:
     """Handed to a kind that asks for it, for one attempt at one job.
 
-    Its methods may be called from the job's own task or any thread, and return at once; `stage` and `track` block. An
-    async kind calls those two in a thread: `await anyio.to_thread.run_sync(ctx.stage, inputs)`.
+    Its methods may be called from the job's own task or any thread. What they say is heard until the attempt is over;
+    of a job that shares a call (see `company` in `Kind`) nothing is. From a thread they wait for the loop of an async
+    kind, which therefore awaits a thread that calls them. `stage` and `track` block, so an async kind calls them in
+    one: `await anyio.to_thread.run_sync(ctx.stage, inputs)`.
     """
 
-    def __init__(self, call: Call, send: Callable[[Frame], None], places: Places | None = None) -> None:
+    def __init__(self, call: Call, send: Callable[[Frame], None] | None = None, places: Places | None = None) -> None:
         self._call = call
         self._send = send
-        self._places = places
+        """None where nothing is heard of the job before its end."""
+        self._places = places or Places()
         self._cancelled = False
         self._making = threading.Lock()
         self._workspace: Workspace | None = None
+        self._knows_workspace = False
         self._over = False
         self._ends = time.monotonic() + call.timeout_s
         self.log = logging.getLogger(f"jetray.job.{call.kind}")
@@ -126,14 +131,14 @@ class JobContext:
             eta_ms=_whole("eta_ms", eta_ms),
             counts=counts if counts is None else _counts(counts),
         )
-        self._send(report)
+        self._say(report)
 
     def emit(self, event: str, body: Any) -> None:
         """Say something outside the log, on `agent.<event>.<job_id>`; `event` is two tokens, as `response.progress`."""
         topic, _, name = event.partition(".")
         token_or_raise("first token of an emitted event", topic)
         token_or_raise("second token of an emitted event", name)
-        self._send(Emitted(topic=topic, name=name, body=self.hidden_in(encode(body))))
+        self._say(Emitted(topic=topic, name=name, body=self.hidden_in(encode(body))))
 
     @property
     def workspace(self) -> Path:
@@ -142,7 +147,7 @@ class JobContext:
         It is removed after the attempt; of one that failed, the operator may have it kept. Events never name it.
         Raises `StorageError` where none can be made.
         """
-        return self._own_workspace().path
+        return self._known_workspace().path
 
     def stage(self, inputs: Mapping[str, str]) -> Path:
         """Copy each URI of `inputs` to its name below the workspace's `input`, read-only; that directory.
@@ -151,9 +156,9 @@ class JobContext:
         operator allows. Blocks. Raises `Fail`: reason `user` for a name that cannot be, `config` for a URI that may not
         be staged, `storage` for one where nothing is; and `StorageError` where another attempt may fare better.
         """
-        workspace = self._own_workspace()
+        workspace = self._known_workspace()
         with workspace.opened() as root:
-            stage(root, self._own_places().storage, inputs)
+            stage(root, self._places.storage, inputs)
         return workspace.path / INPUT
 
     def track(
@@ -171,7 +176,8 @@ class JobContext:
         Where that fails the job goes on: an event `files_tracking_failed` tells why, and None is returned. One file
         that is refused fails the whole set: a link, a pipe, a socket, a device, a name that is not UTF-8 or has control
         characters, a file that changes meanwhile, or one that has hard links elsewhere. Blocks.
-        Raises `TypeError` for patterns that are one text, `ValueError` for a `where` or a `max_bytes` that cannot be.
+        Raises `TypeError` for patterns that are one text, `ValueError` for a `where` or a `max_bytes` that cannot be,
+        and `Fail` for a job that its kind's `company` let share a call.
         """
         selection = Selection(include=_patterns("include", include), exclude=_patterns("exclude", exclude))
         limit = _whole("max_bytes", max_bytes, "track") or 0
@@ -179,17 +185,26 @@ class JobContext:
             folders = parts(where)
         except ValueError as error:
             raise ValueError(f"track: where must be a directory of the workspace, and {where!r} {error}") from error
-        workspace = self._own_workspace()
-        with workspace.opened() as root:
-            commit, told = track(
-                root,
-                self._own_places().storage,
-                workspace.spare,
-                where=folders,
-                selection=selection,
-                max_bytes=limit,
+        if self._send is None:
+            raise Fail(
+                f"track: kind {self.kind} lets this job share a call, and of such nothing is heard before its end; "
+                "its method company must answer None for it",
+                reason="config",
             )
-        self._send(told)
+        try:
+            workspace = self._known_workspace()
+            with workspace.opened() as root:
+                commit, told = track(
+                    root,
+                    self._places.storage,
+                    workspace.spare,
+                    where=folders,
+                    selection=selection,
+                    max_bytes=limit,
+                )
+        except StorageError as error:
+            commit, told = None, untracked(error)
+        self._say(told)
         return commit
 
     @property
@@ -214,26 +229,32 @@ class JobContext:
         """The same, of JSON. For hosts."""
         return body if self._workspace is None else self._workspace.hidden_in(body)
 
+    def own_workspace(self) -> Path:
+        """The same as `workspace`, for hosts: one that the job never asks for may be the next attempt's, too."""
+        return self._made_workspace().path
+
     def close(self, *, failed: bool) -> None:
         """Remove the workspace, or keep it where that is wanted of attempts that failed. For hosts."""
         with self._making:
             self._over = True
             if self._workspace is not None:
-                self._workspace.close(failed=failed)
+                self._workspace.close(failed=failed, is_known=self._knows_workspace)
 
-    def _own_workspace(self) -> Workspace:
+    def _known_workspace(self) -> Workspace:
+        self._knows_workspace = True
+        return self._made_workspace()
+
+    def _made_workspace(self) -> Workspace:
         with self._making:
             if self._over:
                 raise StorageError("the attempt is over, and its workspace with it")
             if self._workspace is None:
-                label = f"{self._call.job}.{self.run}.{self.attempt}"
-                self._workspace = self._own_places().workspaces.make(label)
+                self._workspace = self._places.workspaces.make(f"{self._call.job}.{self.run}.{self.attempt}")
             return self._workspace
 
-    def _own_places(self) -> Places:
-        if self._places is None:
-            self._places = Places()
-        return self._places
+    def _say(self, frame: Frame) -> None:
+        if self._send is not None:
+            self._send(frame)
 
     def _told(self, name: str, value: str | None) -> str | None:
         text = _text(name, value)

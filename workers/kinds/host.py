@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import anyio
@@ -21,7 +22,9 @@ from msgspec import Raw
 from contracts.calls import Call, Frame, Raised, Returned
 from contracts.codec import unencodable_path
 from contracts.errors import ErrorInfo, bounded
+from workers.kinds.aside import call_aside
 from workers.kinds.context import JobContext, Places
+from workers.kinds.premises import Premises
 from workers.kinds.registry import Fail, Kind, KindError, Retry
 from workers.kinds.storage import StorageError
 
@@ -32,12 +35,22 @@ _encoder = msgspec.json.Encoder()
 
 
 class KindHost:
-    """Runs calls of the kinds it knows. Their files are at `places`."""
+    """Runs calls of the kinds it knows. Their files are at `places`.
 
-    def __init__(self, kinds: dict[str, Kind], configs: dict[str, Raw], places: Places | None = None) -> None:
+    With `premises` it has its process to itself, and a sync kind that takes a context works in its attempt's workspace.
+    """
+
+    def __init__(
+        self,
+        kinds: dict[str, Kind],
+        configs: dict[str, Raw],
+        places: Places | None = None,
+        premises: Premises | None = None,
+    ) -> None:
         self._kinds = kinds
         self._configs = configs
         self._places = places or Places()
+        self._premises = premises
         self._built: dict[str, Callable[..., Any]] = {}
         self._unbuilt: dict[str, BaseException] = {}
         """Kinds that could not be built for the call that comes next."""
@@ -45,13 +58,17 @@ class KindHost:
         self._running: dict[str, tuple[JobContext, anyio.CancelScope]] = {}
 
     async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
-        """Run the call to its outcome; frames go to `send`, always from the loop that awaits this."""
+        """Run the call to its outcome.
+
+        Of a call that streams, frames go to `send`, on the loop that awaits this and not after it has returned. One of
+        a sync kind that does not stream sends none, and the loop waits for it.
+        """
         kind = self._kinds[call.kind]
         if not (call.streams or kind.is_async):
-            # It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here.
-            return await self._run(kind, call, None)
+            return await self._unheard(kind, call)
+        voice = _Voice(send)
         with anyio.CancelScope(deadline=anyio.current_time() + call.timeout_s) as scope:
-            context = JobContext(call, _from_anywhere(send) if kind.takes_context else send, self._places)
+            context = JobContext(call, voice.say, self._places)
             self._running[call.job] = (context, scope)
             outcome: Returned | Raised | None = None
             try:
@@ -60,8 +77,8 @@ class KindHost:
                     outcome = None
             finally:
                 del self._running[call.job]
-                if kind.takes_context:
-                    await _close(context, failed=not (isinstance(outcome, Returned) or context.stopped))
+                voice.end()
+                await _close(context, failed=not (isinstance(outcome, Returned) or context.stopped))
             if outcome is not None:
                 return outcome
         if context.stopped:
@@ -88,23 +105,44 @@ class KindHost:
         scope.cancel()
         return True
 
-    async def _run(self, kind: Kind, call: Call, context: JobContext | None) -> Returned | Raised:
+    async def _unheard(self, kind: Kind, call: Call) -> Returned | Raised:
+        """It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here."""
+        context = JobContext(call, None, self._places)
+        outcome: Returned | Raised | None = None
+        try:
+            outcome = await self._run(kind, call, context)
+        finally:
+            context.close(failed=not isinstance(outcome, Returned))
+        return outcome
+
+    async def _run(self, kind: Kind, call: Call, context: JobContext) -> Returned | Raised:
         try:
             function = self._function(kind)
             value = self._decoder(kind.name, kind.input_type).decode(call.input)
-            arguments = (context or _silent(call), value) if kind.takes_context else (value,)
+            arguments = (context, value) if kind.takes_context else (value,)
             if kind.is_async:
                 result = await function(*arguments)
-            elif kind.takes_context and context is not None:
-                result = await anyio.to_thread.run_sync(function, *arguments)
+            elif not kind.takes_context:
+                # Short by declaration, and alone in its actor: a thread or a directory would cost more than the job.
+                result = call_aside(function, *arguments)
             else:
-                # Short by declaration, and alone in its actor: a thread would cost more than the job.
-                result = function(*arguments)
+                with self._lent(call, context):
+                    result = await self._in_thread(call, function, arguments)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever user code raises is the job's
-            return _outcome_of(error, kind, context or _silent(call))
+            return _outcome_of(error, kind, context)
         if isinstance(result, (Retry, Fail)):
-            return _outcome_of(result, kind, context or _silent(call))
+            return _outcome_of(result, kind, context)
         return self._encoded(kind, result, context)
+
+    async def _in_thread(self, call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if call.streams:
+            return await anyio.to_thread.run_sync(function, *arguments)
+        return call_aside(function, *arguments)
+
+    def _lent(self, call: Call, context: JobContext) -> AbstractContextManager[None]:
+        if self._premises is None or not call.exclusive:
+            return nullcontext()
+        return self._premises.lent(context.own_workspace())
 
     def _decoder(self, name: str, of: Any) -> msgspec.json.Decoder[Any]:
         decoder = self._decoders.get(name)
@@ -112,11 +150,9 @@ class KindHost:
             decoder = self._decoders[name] = msgspec.json.Decoder(of)
         return decoder
 
-    def _encoded(self, kind: Kind, result: Any, context: JobContext | None) -> Returned | Raised:
+    def _encoded(self, kind: Kind, result: Any, context: JobContext) -> Returned | Raised:
         try:
-            body = _encoder.encode(msgspec.convert(result, kind.result_type, from_attributes=True))
-            if context is not None:
-                body = context.hidden_in(body)
+            body = context.hidden_in(_encoder.encode(msgspec.convert(result, kind.result_type, from_attributes=True)))
             # An instance of the type is believed as it stands, and NaN becomes null: only reading it back tells.
             self._decoder(f"{kind.name} result", kind.result_type).decode(body)
             return Returned(result=body)
@@ -124,8 +160,8 @@ class KindHost:
             where = unencodable_path(result)
             # Of a dict, msgspec's own path says `[...]` where ours names the key.
             text = str(error) if where is None else f"{str(error).partition(' - at `')[0]} - at `{where}`"
-            text = text if context is None else context.hidden(text)
-            return _raised("user", "BadResult", f"the result does not fit the kind's result type: {text}")
+            text = f"the result does not fit the kind's result type: {context.hidden(text)}"
+            return _raised("user", "BadResult", text)
 
     def _function(self, kind: Kind) -> Callable[..., Any]:
         if kind.name in self._unbuilt:
@@ -136,9 +172,27 @@ class KindHost:
         return function
 
 
-def _silent(call: Call) -> JobContext:
-    """A context for whoever has none: of a job that says nothing."""
-    return JobContext(call, lambda frame: None)
+class _Voice:
+    """Carries what a job says to the loop, whoever says it: any thread, and one with a loop of its own too."""
+
+    def __init__(self, send: Callable[[Frame], None]) -> None:
+        self._send: Callable[[Frame], None] | None = send
+        self._home = threading.get_ident()
+        self._token = anyio.lowlevel.current_token()
+
+    def say(self, frame: Frame) -> None:
+        if threading.get_ident() == self._home:
+            self._hear(frame)
+        else:
+            anyio.from_thread.run_sync(self._hear, frame, token=self._token)
+
+    def end(self) -> None:
+        """From here on nobody listens. What threads that a job left behind say would be taken for the next one's."""
+        self._send = None
+
+    def _hear(self, frame: Frame) -> None:
+        if self._send is not None:
+            self._send(frame)
 
 
 async def _close(context: JobContext, *, failed: bool) -> None:
@@ -148,19 +202,6 @@ async def _close(context: JobContext, *, failed: bool) -> None:
     # Its workspace may hold many files, and the loop may serve other jobs.
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(functools.partial(context.close, failed=failed))
-
-
-def _from_anywhere(send: Callable[[Frame], None]) -> Callable[[Frame], None]:
-    """Sends from the loop, whoever says something: any thread, and one with a loop of its own too."""
-    home, token = threading.get_ident(), anyio.lowlevel.current_token()
-
-    def say(frame: Frame) -> None:
-        if threading.get_ident() == home:
-            send(frame)
-        else:
-            anyio.from_thread.run_sync(send, frame, token=token)
-
-    return say
 
 
 def _stands(kind: Kind, outcome: Returned | Raised) -> bool:

@@ -113,8 +113,9 @@ class Kind:
     def company(self, config: msgspec.Raw | None) -> Callable[[Any], str | None]:
         """What tells of an input with which others its job may share a call: those that get the same word; None: none.
 
-        A class whose method `run` takes a context may say so by a method `company(self, input)`, for jobs that make no
-        use of it. It must be quick: it is asked where jobs arrive.
+        A class whose method `run` takes a context may say so by a method `company(self, input)`, for jobs of which
+        nothing need be heard: what they report is dropped, and to track files is an error. It must be quick: it is
+        asked where jobs arrive.
         """
         return (lambda _: "") if self.is_short else typing.cast(Any, self.instance(config)).company
 

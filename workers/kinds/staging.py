@@ -8,7 +8,7 @@ from typing import Final
 
 from workers.kinds.below import directory, parts, shown
 from workers.kinds.outcomes import Fail
-from workers.kinds.storage import Storage
+from workers.kinds.storage import Storage, StorageError
 
 __all__ = ["stage"]
 
@@ -51,3 +51,5 @@ def _stage(root: int, storage: Storage, name: str, path: tuple[str, ...], uri: s
         raise Fail(f"input {name!r} cannot be staged: there is a file of that name already") from error
     except NotADirectoryError as error:
         raise Fail(f"input {name!r} cannot be staged: a part of its name is no directory") from error
+    except OSError as error:
+        raise StorageError(f"input {name!r} cannot be staged: {error.strerror}") from error

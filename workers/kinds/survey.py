@@ -38,38 +38,55 @@ class Survey(Struct):
 
     files: list[Found] = []
     unfit: dict[str, str] = {}
+    is_cut: bool = False
+    """There is more."""
 
 
-def survey(root: int, where: Sequence[str], selection: Selection) -> Survey:
-    """Look through the directory `where` below `root`. Raises `OSError` where there is none."""
+def survey(root: int, where: Sequence[str], selection: Selection, *, most: int) -> Survey:
+    """Look through the directory `where` below `root`, to its end or until more than `most` names were found.
+
+    Raises `OSError` where there is none.
+    """
     with directory(root, where) as top:
-        walk = _Walk(selection, os.fstat(top).st_dev)
+        walk = _Walk(selection, os.fstat(top).st_dev, most)
         walk.through(top, "")
+    walk.survey.is_cut = walk.is_cut
     walk.refuse_shared()
     walk.survey.files.sort(key=lambda found: found.name)
     return walk.survey
 
 
 class _Walk:
-    def __init__(self, selection: Selection, device: int) -> None:
+    def __init__(self, selection: Selection, device: int, most: int) -> None:
         self.survey = Survey()
         self._selection = selection
         self._device = device
+        self._most = most
         self._names: dict[tuple[int, int], int] = {}
         """Of files with several names, how many were seen."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended early, at more names than may be."""
+        return len(self.survey.files) + len(self.survey.unfit) > self._most
+
     def through(self, folder: int, prefix: str) -> None:
-        for name in os.listdir(folder):
-            path = prefix + name
-            try:
-                was = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISDIR(was.st_mode):
-                    self._enter(folder, name, path)
-                else:
-                    self._see(path, was)
-            except OSError as error:
-                # A directory that cannot be read may hold anything, so it does not matter what is asked for.
-                self.survey.unfit[path] = f"cannot be read: {error.strerror}"
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._look(folder, entry.name, prefix + entry.name)
+                if self.is_cut:
+                    break
+
+    def _look(self, folder: int, name: str, path: str) -> None:
+        try:
+            was = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(was.st_mode):
+                self._enter(folder, name, path)
+            else:
+                self._see(path, was)
+        except OSError as error:
+            # A directory that cannot be read may hold anything, so it does not matter what is asked for.
+            self.survey.unfit[path] = f"cannot be read: {error.strerror}"
 
     def refuse_shared(self) -> None:
         """A file that has names elsewhere, too, may be anybody's."""

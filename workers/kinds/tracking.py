@@ -26,7 +26,7 @@ from workers.kinds.outcomes import Fail
 from workers.kinds.storage import Storage, StorageError
 from workers.kinds.survey import Found, Selection, survey
 
-__all__ = ["Commit", "track"]
+__all__ = ["Commit", "track", "untracked"]
 
 MOST_FILES: Final = 100_000
 LIST_LIMIT: Final = EVENT_LIMIT - 64 * 1024
@@ -76,20 +76,25 @@ def track(
     except Fail as error:
         return None, _failed(error.reason, error, [], storage)
     except StorageError as error:
-        return None, _failed("storage", error, [], storage)
+        return None, untracked(error)
     except OSError as error:
         wrong = Untrackable("user", f"{shown('/'.join(where))} cannot be read: {error.strerror}")
         return None, _failed("user", wrong, [], storage)
 
 
+def untracked(error: StorageError) -> TrackingFailed:
+    """What there is to be told where no file is to blame."""
+    return TrackingFailed(error=_info("storage", error), files=[])
+
+
 def _chosen(root: int, where: Sequence[str], selection: Selection, max_bytes: int) -> list[Found]:
-    found = survey(root, where, selection)
+    found = survey(root, where, selection, most=MOST_FILES)
+    if found.is_cut:
+        raise Untrackable("too_large", f"there are more than the {MOST_FILES} files that may be tracked at once")
     if found.unfit:
         (name, why), *others = sorted(found.unfit.items())
         more = f", and {len(others)} more cannot be tracked" if others else ""
         raise Untrackable("user", f"{shown(name)} {why}{more}", sorted(found.unfit))
-    if len(found.files) > MOST_FILES:
-        raise Untrackable("too_large", f"there are {len(found.files)} files, and {MOST_FILES} may be tracked at once")
     size = sum(file.was.st_size for file in found.files)
     if size > max_bytes:
         raise Untrackable("too_large", f"the files have {size} bytes, and max_bytes is {max_bytes}")
@@ -162,9 +167,12 @@ def _committed(files: list[TrackedFile], storage: Storage) -> tuple[Commit, Trac
 
 
 def _failed(reason: Reason, error: Exception, names: list[str], storage: Storage) -> TrackingFailed:
-    message = bounded(str(error) or type(error).__name__)
-    info = ErrorInfo(reason=reason, type=type(error).__name__, message=message)
-    return TrackingFailed(error=info, files=_that_fit(names, storage))
+    return TrackingFailed(error=_info(reason, error), files=_that_fit(names, storage))
+
+
+def _info(reason: Reason, error: Exception) -> ErrorInfo:
+    name = type(error).__name__
+    return ErrorInfo(reason=reason, type=name, message=bounded(str(error) or name))
 
 
 def _that_fit(names: list[str], storage: Storage) -> list[str] | Moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ __all__ = ["VariantKind"]
 
 @job("variant")
 class VariantKind:
-    """Runs a registered workflow with a variant's parameters; an actor to itself."""
+    """Runs a registered workflow with a variant's parameters, one at a time in its actor."""
 
     def __init__(self, config: WorkflowsConfig) -> None:
         self._workflows = Workflows(config)
@@ -46,5 +47,5 @@ def _tracking(ctx: JobContext, files: Files, tracked: list[Totals]) -> Iterator[
     try:
         yield
     finally:
-        commit = ctx.track(files.include, files.exclude, files.max_bytes)
+        commit = ctx.track(files.include, files.exclude, min(files.max_bytes, sys.maxsize))
         tracked.append(Totals() if commit is None else Totals(count=len(commit.files), bytes=commit.bytes))

@@ -46,7 +46,10 @@ class Workflow:
         return self.target(*args, **kwargs)
 
     def run(self, context: JobContext, parameters: Mapping[str, Any]) -> VariantResult:
-        """One variant, in a thread of its own. Raises `Fail` for parameters or a result that do not fit."""
+        """One variant; blocks. To be called in a thread where no event loop runs: workflows may start their own.
+
+        Raises `Fail` for parameters or a result that do not fit, and whatever the workflow raises.
+        """
         try:
             value = msgspec.convert(parameters, self._parameters)
         except msgspec.ValidationError as error:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import logging
 import os
-import shutil
+import stat
 import tempfile
 import threading
 import weakref
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.kinds.below import DIRECTORY
+from workers.kinds.removal import remove
 from workers.kinds.storage import StorageError
 
 __all__ = ["Workspace", "Workspaces"]
@@ -31,8 +32,11 @@ _log = logging.getLogger("jetray.job")
 PREFIX: Final = "jetray-work-"
 KEPT: Final = "jetray-kept-"
 LOCK: Final = "owner.lock"
+FOLDERS: Final = ("input", "output")
 HIDDEN: Final = "<workspace>"
 LABEL_CHARACTERS: Final = 160
+UNTOUCHED: Final = 0
+"""The time of last change, in nanoseconds since the epoch, of a directory that nobody has changed."""
 
 
 class Workspaces:
@@ -49,8 +53,13 @@ class Workspaces:
 
     def make(self, label: str) -> Workspace:
         """A fresh one; `label` names it where it is kept. Raises `StorageError`."""
+        home = self._home
+        room = None if home is None else home.unused()
         try:
-            return Workspace(self._own_home(), label, keep_failed=self._keep_failed)
+            if home is None or room is None:
+                home = self._own_home()
+                room = _Room(home.path)
+            return Workspace(home, room, label, keep_failed=self._keep_failed)
         except OSError as error:
             raise StorageError(f"no directory can be made under setting workspaces.base: {error.strerror}") from error
 
@@ -72,10 +81,69 @@ class _Home:
         self._lock = (unnamed / LOCK).open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = unnamed.rename(unnamed.with_name(unnamed.name.removeprefix(".")))
-        weakref.finalize(self, _leave, self.path, self._lock, os.getpid())
+        self._unused: list[_Room] = []
+        weakref.finalize(self, _leave, self.path, self._lock, self._unused, os.getpid())
         # Beside the job that is the first to ask: what others left behind may take long to remove.
         self.sweeping = threading.Thread(target=_sweep, args=(base,), name="sweep workspaces", daemon=True)
         self.sweeping.start()
+
+    def unused(self) -> _Room | None:
+        """One that was taken back."""
+        try:
+            return self._unused.pop()
+        except IndexError:
+            return None
+
+    def take_back(self, room: _Room) -> None:
+        """One that is as it was made: making and removing a directory takes longer than a short job."""
+        self._unused.append(room)
+
+
+class _Room:
+    """A directory with an empty `input` and `output` in it."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = Path(tempfile.mkdtemp(dir=home))
+        self._opened: list[int] = []
+        try:
+            self._open(str(self.path))
+            for name in FOLDERS:
+                os.mkdir(name, dir_fd=self.descriptor)
+            for name in FOLDERS:
+                self._open(name, dir_fd=self.descriptor)
+            # Whatever is put there or taken away leaves another time than this.
+            os.utime(self.descriptor, ns=(UNTOUCHED, UNTOUCHED))
+        except OSError:
+            self.remove()
+            raise
+        self.ways = [(way, json.dumps(way, ensure_ascii=False)[1:-1].encode()) for way in _ways_to_write(self.path)]
+        """How its path may stand in a text, and in JSON."""
+
+    @property
+    def descriptor(self) -> int:
+        """Of the directory itself."""
+        return self._opened[0]
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether it is still in its place, and nothing was ever put into it."""
+        if not os.path.lexists(self.path):
+            return False
+        return all(os.fstat(descriptor).st_mtime_ns == UNTOUCHED for descriptor in self._opened)
+
+    def leave(self) -> None:
+        """Let go of it."""
+        while self._opened:
+            os.close(self._opened.pop())
+
+    def remove(self) -> None:
+        """Let go of it, and remove it."""
+        self.leave()
+        remove(self.path)
+
+    def _open(self, name: str, dir_fd: int | None = None) -> None:
+        self._opened.append(os.open(name, DIRECTORY, dir_fd=dir_fd))
+        os.utime(self._opened[-1], ns=(UNTOUCHED, UNTOUCHED))
 
 
 class Workspace:
@@ -84,16 +152,14 @@ class Workspace:
     Whatever the job puts in its place: `opened` gives the directory that was made.
     """
 
-    def __init__(self, home: _Home, label: str, *, keep_failed: bool) -> None:
-        self.path = Path(tempfile.mkdtemp(dir=home.path))
+    def __init__(self, home: _Home, room: _Room, label: str, *, keep_failed: bool) -> None:
         self._home = home
         self._label = label[:LABEL_CHARACTERS]
         self._keep_failed = keep_failed
-        self._hides = _ways_to_write(self.path)
         self._closing = threading.Lock()
-        self._directory: int | None = os.open(self.path, DIRECTORY)
-        for name in ("input", "output"):
-            os.mkdir(name, dir_fd=self._directory)
+        self._room: _Room | None = room
+        self._ways = room.ways
+        self.path = room.path
 
     @property
     def spare(self) -> Path:
@@ -102,12 +168,15 @@ class Workspace:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """A descriptor of it, for as long as the block lasts. Raises `StorageError` once it is closed."""
+        """A descriptor of it, for as long as the block lasts. Raises `StorageError`, also once it is closed."""
         with self._closing:
-            if self._directory is None:
+            if self._room is None:
                 raise StorageError("the attempt is over, and its workspace with it")
-            # Of its own: a thread that the job left behind must not end up in whatever is opened next.
-            own = os.dup(self._directory)
+            try:
+                # Of its own: a thread that the job left behind must not end up in whatever is opened next.
+                own = os.dup(self._room.descriptor)
+            except OSError as error:
+                raise StorageError(f"the workspace cannot be opened: {error.strerror}") from error
         try:
             yield own
         finally:
@@ -115,34 +184,43 @@ class Workspace:
 
     def hidden(self, text: str) -> str:
         """`text` without the whereabouts of the workspace."""
-        for way in self._hides:
+        for way, _ in self._ways:
             text = text.replace(way, HIDDEN)
         return text
 
     def hidden_in(self, body: bytes) -> bytes:
         """The same, of JSON."""
-        for way in self._hides:
-            body = body.replace(json.dumps(way, ensure_ascii=False)[1:-1].encode(), HIDDEN.encode())
+        for _, way in self._ways:
+            body = body.replace(way, HIDDEN.encode())
         return body
 
-    def close(self, *, failed: bool) -> None:
-        """Remove it, or move it aside where it is to be kept."""
+    def close(self, *, failed: bool, is_known: bool = True) -> None:
+        """Remove it, or move it aside where it is to be kept.
+
+        One that the job was not told of (`is_known`) goes to the next attempt if there is nothing in it.
+        """
         with self._closing:
-            assert self._directory is not None, "it is closed once"
-            os.close(self._directory)
-            self._directory = None
-        if failed and self._keep_failed:
+            assert self._room is not None, "it is closed once"
+            room, self._room = self._room, None
+        if not is_known and room.is_as_made:
+            self._home.take_back(room)
+        elif failed and self._keep_failed:
+            room.leave()
             self._keep()
         else:
-            _remove(self.path)
+            room.remove()
 
     def _keep(self) -> None:
         try:
             aside = tempfile.mkdtemp(prefix=f"{KEPT}{self._label}-", dir=self._home.path.parent)
-            self.path.rename(aside)
+            try:
+                self.path.rename(aside)
+            except OSError:
+                os.rmdir(aside)
+                raise
         except OSError as error:
             _log.warning("the workspace of %s could not be kept: %s", self._label, error)
-            _remove(self.path)
+            remove(self.path)
         else:
             _log.warning("%s failed: its workspace is kept as %s", self._label, aside)
 
@@ -153,10 +231,12 @@ def _ways_to_write(path: Path) -> list[str]:
     return sorted(plain | {repr(each)[1:-1] for each in plain}, key=len, reverse=True)
 
 
-def _leave(path: Path, lock: BinaryIO, owner: int) -> None:
+def _leave(path: Path, lock: BinaryIO, unused: list[_Room], owner: int) -> None:
     # A fork of the process comes here, too.
     if os.getpid() == owner:
-        _remove(path)
+        for room in unused:
+            room.leave()
+        remove(path)
         lock.close()
 
 
@@ -168,29 +248,18 @@ def _sweep(base: Path) -> None:
 
 def _remove_orphan(lock: Path) -> None:
     try:
-        with lock.open("rb") as held:
+        if not _is_ours(lock.parent.lstat()):
+            return
+        held = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(lock.parent)
-    except OSError:  # another one's: in use, of another user, or removed at this moment
+            remove(lock.parent)
+        finally:
+            os.close(held)
+    except OSError:  # another one's: in use, or removed at this moment
         return
 
 
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        # The job has put it in the place of its workspace.
-        with suppress(OSError):
-            path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        with suppress(OSError):
-            _open_up(path)
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _open_up(path: Path) -> None:
-    """A directory that may not be written to keeps what is in it."""
-    os.chmod(path, 0o700)
-    for folder, folders, _ in os.walk(path):
-        for inner in (os.path.join(folder, name) for name in folders):
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
+def _is_ours(was: os.stat_result) -> bool:
+    """Where everybody may write, as in /tmp, anybody may have made one that is to be swept."""
+    return stat.S_ISDIR(was.st_mode) and was.st_uid == os.geteuid()

@@ -20,6 +20,7 @@ from infra.store.files import NatsAccess
 from workers.hosting import StorageConfig, WorkspacesConfig, places
 from workers.kinds.context import Places
 from workers.kinds.host import KindHost
+from workers.kinds.premises import Premises
 from workers.kinds.registry import Kind, KindError, collect
 from workers.launcher import exits
 from workers.launcher.exits import Failure
@@ -87,7 +88,7 @@ async def _run(kind: Kind, body: bytes, settings: Settings) -> Returned | Raised
         attempt_deadline=timeout_s < deadline_s,
     )
     with TemporaryDirectory(prefix="jetray-try-") as folder:
-        host = KindHost({kind.name: kind}, terms.configs(settings), _places(settings, folder))
+        host = KindHost({kind.name: kind}, terms.configs(settings), _places(settings, folder), Premises())
         return await host.execute(call, _show)
 
 
