@@ -19,6 +19,7 @@ ROWS: Final[list[tuple[str, list[Event], Verdict, Verdict]]] = [
     ("failed", [started(**OURS), failed(**OURS)], Requeue(2, 7), Await()),
     ("failed in run 2", [requeued(**OURS), started(run=2, **OURS), failed(run=2, **OURS)], Requeue(3, 7), Await()),
     ("cancelled", [cancelled(**OURS)], Requeue(2, 0), Await()),
+    ("cancelled in run 2", [requeued(**OURS), cancelled(run=2, **OURS)], Requeue(3, 0), Again(2)),
     ("requeued", [started(**OURS), failed(**OURS), requeued(**OURS)], Again(2), Again(2)),
     ("started", [started(**OURS)], Await(), Await()),
     ("progress", [started(**OURS), progress(**OURS)], Await(), Await()),

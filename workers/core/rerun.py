@@ -23,7 +23,7 @@ class Requeue(Struct, frozen=True):
 
 
 class Again(Struct, frozen=True):
-    """The run is open and its message may not have been published: publish it, which is done once."""
+    """The run's message may not have been published: publish it, which is done once."""
 
     run: int
 
@@ -48,6 +48,9 @@ def rerun(log: LogView, *, parent: str, since: int, input_sha256: str | None) ->
         return Again(tail.run)
     if isinstance(tail, (Failed, Cancelled)) and log.sequence <= since:
         return Requeue(tail.run + 1, tail.dlq_sequence if isinstance(tail, Failed) else 0)
+    if isinstance(tail, Cancelled) and tail.run > 1 and tail.parent == parent:
+        # Cancelled before the run's message was published, maybe: nobody else would tell the batch.
+        return Again(tail.run)
     # A log that names another parent, or none, owes this batch nothing before a message of the batch meets it.
     return Await() if tail.parent == parent else Fresh()
 

@@ -67,8 +67,14 @@ GUARDS: Final = (
     Guard(
         "requeued child published again",
         "a child whose run was opened gets its message from whoever takes the batch over",
-        (Edit(RERUN, "        return Again(tail.run)\n", "        return Await()\n"),),
+        (Edit(RERUN, "    if isinstance(tail, Requeued):\n", "    if False:\n"),),
         35,
+    ),
+    Guard(
+        "cancelled child published again",
+        "a child that was cancelled after its run was opened, and before its message was published, is told of",
+        (Edit(RERUN, "    if isinstance(tail, Cancelled) and tail.run > 1 and tail.parent == parent:\n", "    if False:\n"),),
+        63,
     ),
     Guard(
         "a fresh id in a new run",
