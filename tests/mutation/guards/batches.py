@@ -73,7 +73,7 @@ GUARDS: Final = (
     Guard(
         "cancelled child published again",
         "a child that was cancelled after its run was opened, and before its message was published, is told of",
-        (Edit(RERUN, "    if isinstance(tail, Cancelled) and tail.run > 1 and tail.parent == parent:\n", "    if False:\n"),),
+        (Edit(RERUN, "if isinstance(tail, Cancelled) and tail.run > 1 and tail.parent == parent:", "if False:"),),
         63,
     ),
     Guard(
