@@ -35,7 +35,7 @@ from infra.bus.memory import Faults, MemoryBus, MemoryServer
 from infra.pool.memory import MemoryPool
 from infra.store.memory import MemoryFiles, MemoryStore
 from workers.hosting import Depot
-from workers.kinds.context import Places
+from workers.kinds.context import JobContext, Places
 from workers.kinds.host import KindHost
 from workers.kinds.registry import Kind, load
 from workers.kinds.workspaces import Workspaces
@@ -211,11 +211,15 @@ class _Trust(Quarantine):
 
 
 class _Host(KindHost):
-    """Holds virtual time while a job is in a thread, where no clock can see that it is busy."""
+    """Holds virtual time while a job, or what is done after it, is in a thread, where no clock can see it busy."""
 
     async def execute(self, call: Call, send: Callable[[Frame], None]) -> Returned | Raised:
         with _time_stands_still(when=call.exclusive and call.streams):
             return await super().execute(call, send)
+
+    async def close(self, context: JobContext, *, failed: bool) -> None:
+        with _time_stands_still(when=context.has_workspace):
+            await super().close(context, failed=failed)
 
 
 _held: WeakKeyDictionary[MockClock, int] = WeakKeyDictionary()

@@ -78,7 +78,7 @@ class KindHost:
             finally:
                 del self._running[call.job]
                 voice.end()
-                await _close(context, failed=not (isinstance(outcome, Returned) or context.stopped))
+                await self.close(context, failed=not (isinstance(outcome, Returned) or context.stopped))
             if outcome is not None:
                 return outcome
         if context.stopped:
@@ -104,6 +104,15 @@ class KindHost:
         context.cancel()
         scope.cancel()
         return True
+
+    async def close(self, context: JobContext, *, failed: bool) -> None:
+        """What is done after an attempt."""
+        if not context.has_workspace:
+            context.close(failed=failed)
+            return
+        # Its workspace may hold many files, and the loop may serve other jobs.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(functools.partial(context.close, failed=failed))
 
     async def _unheard(self, kind: Kind, call: Call) -> Returned | Raised:
         """It has the loop to itself until it is done: nobody could ask it to stop, and no time runs out here."""
@@ -193,15 +202,6 @@ class _Voice:
     def _hear(self, frame: Frame) -> None:
         if self._send is not None:
             self._send(frame)
-
-
-async def _close(context: JobContext, *, failed: bool) -> None:
-    if not context.has_workspace:
-        context.close(failed=failed)
-        return
-    # Its workspace may hold many files, and the loop may serve other jobs.
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(functools.partial(context.close, failed=failed))
 
 
 def _stands(kind: Kind, outcome: Returned | Raised) -> bool:
