@@ -31,6 +31,10 @@ import msgspec
 from workers import JobContext, Retry, job
 
 
+# Where the test looks; jobs may work elsewhere.
+HERE = Path(__file__).parent
+
+
 class Task(msgspec.Struct):
     id: str
     takes_s: float = 0
@@ -44,14 +48,14 @@ async def race(ctx: JobContext, task: Task) -> str:
 
 @job("patient", id_field="id")
 async def patient(ctx: JobContext, task: Task) -> str:
-    Path(f"ran-{task.id}").touch()
+    (HERE / f"ran-{task.id}").touch()
     await anyio.sleep_forever()
     return "never"
 
 
 @job("brief", id_field="id")
 def brief(task: Task) -> str:
-    Path(f"ran-{task.id}").touch()
+    (HERE / f"ran-{task.id}").touch()
     return task.id
 
 
@@ -65,7 +69,7 @@ def polite(ctx: JobContext, task: Task) -> str:
     ctx.progress(message="begun")
     while not ctx.cancelled:
         time.sleep(0.01)
-    Path(f"asked-{task.id}").touch()
+    (HERE / f"asked-{task.id}").touch()
     return task.id
 
 

@@ -62,7 +62,7 @@ async def talker(ctx: JobContext, task: Task) -> int:
 
 @job("once", id_field="id")
 def once(task: Task) -> int | Retry:
-    seen = Path(f"once-{task.id}")
+    seen = Path(__file__).with_name(f"once-{task.id}")
     if not seen.exists():
         seen.touch()
         return Retry("not at first", after=task.value)
@@ -76,7 +76,7 @@ def never(task: Task) -> int | Fail:
 
 @job("picky", id_field="id")
 def picky(task: Task) -> int | Fail:
-    return 1 if Path(f"good-{task.id.split('.')[0]}").exists() else Fail("not yet")
+    return 1 if Path(__file__).with_name(f"good-{task.id.split('.')[0]}").exists() else Fail("not yet")
 
 
 @job("patient", id_field="id")

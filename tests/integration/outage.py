@@ -47,7 +47,7 @@ async def echo(task: Task) -> str:
 async def patient(ctx: JobContext, task: Task) -> str:
     """Goes on until there is a file of its job's name."""
     ctx.progress(message="waiting")
-    while not Path(task.id).exists():
+    while not (Path(__file__).parent / task.id).exists():
         await anyio.sleep(0.05)
     return "done"
 

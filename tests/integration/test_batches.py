@@ -36,7 +36,7 @@ class Group(msgspec.Struct):
 @job("waiter", id_field="id")
 async def waiter(ctx: JobContext, task: Task) -> str:
     """Ends once there is a file of its job's name."""
-    while not await anyio.Path(task.id).exists():
+    while not await anyio.Path(__file__).with_name(task.id).exists():
         await anyio.sleep(0.02)
     return task.id
 
@@ -44,7 +44,7 @@ async def waiter(ctx: JobContext, task: Task) -> str:
 @job("picky", id_field="id")
 def picky(task: Task) -> str | Fail:
     """Fails until there is a file of its job's name."""
-    return task.id if Path(task.id).exists() else Fail("not yet")
+    return task.id if (Path(__file__).parent / task.id).exists() else Fail("not yet")
 
 
 @batch("group", id_field="id")

@@ -43,7 +43,7 @@ async def patient(ctx: JobContext, task: Task) -> str:
 @job("picky", id_field="id")
 def picky(task: Task) -> str:
     """Fails until there is a file of its job's name."""
-    return "done" if Path(task.id).exists() else Fail("not yet")
+    return "done" if (Path(__file__).parent / task.id).exists() else Fail("not yet")
 '''.replace('-> str:\n    """Fails', '-> str | Fail:\n    """Fails')
 
 SETTINGS = """
